@@ -1,0 +1,58 @@
+import type { Key } from './key.ts'
+import type { Expiry } from './mutation.ts'
+import type { Generation, NamespaceId } from './namespace.ts'
+
+/**
+ * What a committed transaction tells a node, in the order of the log. Entries are absolute: applying one twice equals applying
+ * it once.
+ */
+export type LogEntry = StoreEntry | DeleteEntry | TouchEntry | NamespaceEntry | LaneEntry
+
+/** `mc_storage.op`: numbers are on the wire and in the SQL routines, so they never change their meaning. */
+export const operation = { set: 1, delete: 2, touch: 3 } as const
+
+/** Live if its generation is the namespace's at this place of the log. */
+export interface StoreEntry {
+  readonly kind: 'set'
+  readonly namespaceId: NamespaceId
+  readonly key: Key
+  readonly generation: Generation
+  readonly expiry: Expiry
+  /** 0 to 2^64-1, in decimal: it passes through from the log to memcached as text. */
+  readonly flags: string
+  readonly value: Buffer
+}
+
+/** Applies whatever its generation. */
+export interface DeleteEntry {
+  readonly kind: 'delete'
+  readonly namespaceId: NamespaceId
+  readonly key: Key
+}
+
+export interface TouchEntry {
+  readonly kind: 'touch'
+  readonly namespaceId: NamespaceId
+  readonly key: Key
+  readonly generation: Generation
+  readonly expiry: Expiry
+}
+
+/** A row of `mc_namespaces` after its change: created, flushed (a higher generation), given a due flush, or dropped. */
+export interface NamespaceEntry {
+  readonly kind: 'namespace'
+  readonly namespaceId: NamespaceId
+  readonly name: string
+  readonly generation: Generation
+  readonly dropped: boolean
+  /** Unix seconds of a delayed flush, by the primary's clock; 0 none. */
+  readonly flushDue: number
+}
+
+/** A row of `mc_lanes` after its change: the batch that moved it is in the log exactly when this is. */
+export interface LaneEntry {
+  readonly kind: 'lane'
+  readonly lane: string
+  readonly incarnation: number
+  readonly sequence: number
+}

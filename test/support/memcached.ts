@@ -1,0 +1,104 @@
+import { createConnection, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { userInfo } from 'node:os'
+import { freePort, Program, until } from './processes.ts'
+
+/** A real memcached of the test's own, on a free loopback port. */
+export class Memcached {
+  readonly port: number
+  readonly #path: string
+  readonly #options: readonly string[]
+  #program: Program
+
+  private constructor(port: number, path: string, options: readonly string[]) {
+    this.port = port
+    this.#path = path
+    this.#options = options
+    this.#program = this.#spawn()
+  }
+
+  /** @param options further options of memcached; `path` another binary than Debian's */
+  static async start(options: readonly string[] = [], path = '/usr/bin/memcached'): Promise<Memcached> {
+    const memcached = new Memcached(await freePort(), path, options)
+    await memcached.#ready()
+    return memcached
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.port}`
+  }
+
+  get program(): Program {
+    return this.#program
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    await this.#program.stop(signal)
+  }
+
+  /** Starts it again on the same port, empty. */
+  async restart(): Promise<void> {
+    await this.stop()
+    this.#program = this.#spawn()
+    await this.#ready()
+  }
+
+  #spawn(): Program {
+    const user = userInfo().uid === 0 ? ['-u', 'root'] : []
+    return new Program(this.#path, [
+      '-l',
+      '127.0.0.1',
+      '-p',
+      String(this.port),
+      '-U',
+      '0',
+      '-I',
+      '2m',
+      '-m',
+      '64',
+      ...user,
+      ...this.#options,
+    ])
+  }
+
+  async #ready(): Promise<void> {
+    await until('memcached to answer', async () => {
+      if (!this.#program.running) throw new Error(`it ended: ${this.#program.output}`)
+      return (await dialogue(this.port, 'version\r\n', /\r\n$/)).startsWith('VERSION')
+    })
+  }
+}
+
+/** Sends bytes over a connection of their own and returns the reply, as latin1 text, once it matches `end`. */
+export async function dialogue(port: number, send: string | Buffer, end: RegExp): Promise<string> {
+  const socket = createConnection(port, '127.0.0.1')
+  try {
+    await once(socket, 'connect')
+    socket.write(typeof send === 'string' ? Buffer.from(send, 'latin1') : send)
+    return await readUntil(socket, end)
+  } finally {
+    socket.destroy()
+  }
+}
+
+export async function readUntil(socket: Socket, end: RegExp, timeoutMilliseconds = 20_000): Promise<string> {
+  let text = ''
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => finish(new Error(`no reply that matches ${end}; so far: ${JSON.stringify(text)}`)),
+      timeoutMilliseconds,
+    )
+    const onData = (chunk: Buffer): void => {
+      text += chunk.toString('latin1')
+      if (end.test(text)) finish()
+    }
+    const onEnd = (): void => finish(new Error(`the connection was closed; so far: ${JSON.stringify(text)}`))
+    const finish = (error?: Error): void => {
+      clearTimeout(timer)
+      socket.off('data', onData).off('close', onEnd).off('error', finish)
+      if (error === undefined) resolve(text)
+      else reject(error)
+    }
+    socket.on('data', onData).on('close', onEnd).on('error', finish)
+  })
+}
