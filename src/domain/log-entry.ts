@@ -44,6 +44,11 @@ export interface NamespaceEntry {
   readonly namespaceId: NamespaceId
   readonly name: string
   readonly generation: Generation
+  /**
+   * True where this change begins the generation (an INSERT, or an UPDATE that raises it): only then do items written before it
+   * become misses. Another change of the row (limits, a due flush) leaves them alone.
+   */
+  readonly begins: boolean
   readonly dropped: boolean
   /** Unix seconds of a delayed flush, by the primary's clock; 0 none. */
   readonly flushDue: number
