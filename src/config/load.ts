@@ -1,0 +1,103 @@
+import { readFileSync, statSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { parseDocument } from 'yaml'
+import type { z } from 'zod'
+import { WhiteholeError } from '../domain/errors.ts'
+import { type NodeConfig, nodeConfigSchema } from './node-config.ts'
+
+/** A node's configuration as the daemon uses it: complete, frozen, with the password read. */
+export type LoadedNodeConfig = Omit<NodeConfig, 'databases'> & {
+  readonly databases: Omit<NodeConfig['databases'], 'password' | 'passwordFile'> & { readonly password: string }
+}
+
+/**
+ * Reads and checks the file once.
+ * @throws WhiteholeError `bad-configuration` with one line for each wrong key: its path and what to do
+ */
+export function loadNodeConfig(file: string): LoadedNodeConfig {
+  const text = readText(file, 'the configuration')
+  const config = parseNodeConfig(text, file)
+  const { password: inline, passwordFile, ...databases } = config.databases
+  if (inline !== undefined) refuseOpenFile(file, 'It holds a password')
+  const password = inline ?? readPassword(resolve(dirname(file), passwordFile ?? ''))
+  return deepFreeze({ ...config, databases: { ...databases, password } })
+}
+
+/** @param file named in errors alone */
+export function parseNodeConfig(text: string, file: string): NodeConfig {
+  const document = parseDocument(text, { prettyErrors: true })
+  const [error] = document.errors
+  if (error !== undefined) throw bad(file, [`it is no YAML: ${error.message.trim()}`])
+  const value: unknown = document.toJS() ?? {}
+  const result = nodeConfigSchema.safeParse(value)
+  if (result.success) return deepFreeze(result.data)
+  throw bad(
+    file,
+    result.error.issues.map((issue) => explain(issue, value)),
+  )
+}
+
+function bad(file: string, problems: readonly string[]): WhiteholeError {
+  const [first = ''] = problems
+  const text = problems.length === 1 ? first : problems.map((problem) => `\n  ${problem}`).join('')
+  return new WhiteholeError('bad-configuration', `${file}: ${text}`)
+}
+
+function explain(issue: z.core.$ZodIssue, value: unknown): string {
+  const path = formatPath(issue.path)
+  if (issue.code === 'unrecognized_keys') {
+    const keys = issue.keys.map((key) => formatPath([...issue.path, key]))
+    return `${keys.join(', ')}: unknown key; docs/CONFIGURATION.md lists those that exist`
+  }
+  if (issue.code === 'invalid_type' && valueAt(value, issue.path) === undefined) {
+    return `${path || 'the file'}: is missing (${issue.expected} expected)`
+  }
+  return `${path || 'the file'}: ${issue.message}`
+}
+
+function formatPath(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((text, part) => {
+    if (typeof part === 'number') return `${text}[${part}]`
+    return text === '' ? String(part) : `${text}.${String(part)}`
+  }, '')
+}
+
+function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
+    (at, part) => (typeof at === 'object' && at !== null ? (at as Record<PropertyKey, unknown>)[part] : undefined),
+    value,
+  )
+}
+
+function readText(file: string, what: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new WhiteholeError('bad-configuration', `${what} can't be read: ${(error as Error).message}`)
+  }
+}
+
+function readPassword(file: string): string {
+  const text = readText(file, 'databases.passwordFile')
+  refuseOpenFile(file, 'It holds a password')
+  const password = text.replace(/\r?\n$/, '')
+  if (password === '') throw new WhiteholeError('bad-configuration', `databases.passwordFile: ${file} is empty`)
+  return password
+}
+
+/** A group may read it (packages do that), everybody may not. */
+function refuseOpenFile(file: string, why: string): void {
+  if ((statSync(file).mode & 0o007) === 0) return
+  throw new WhiteholeError(
+    'bad-configuration',
+    `${file} is open to every user of this machine. ${why}: chmod 600 ${file}`,
+  )
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value)
+    for (const part of Object.values(value)) deepFreeze(part)
+  }
+  return value
+}
