@@ -10,6 +10,8 @@ export type Key = string & { readonly __brand: 'Key' }
 export type ItemKey = string & { readonly __brand: 'ItemKey' }
 
 export const keyBytesMax = 250
+/** memcached's limit holds for the base64 form that it is given: 187 bytes make 252 characters, 186 make 248. */
+const binaryKeyBytesMax = 186
 
 export function keyFromBytes(bytes: Buffer): Key {
   return bytes.toString('latin1') as Key
@@ -34,9 +36,9 @@ export function printableKey(key: Key | ItemKey): string {
  * A client key that begins with `~` is hashed too: else it could name another key's hashed form.
  */
 export function composeItemKey(namespaceName: string, key: Key): ItemKey {
-  if (namespaceName.length + 1 + key.length <= keyBytesMax && key.charCodeAt(0) !== tilde) {
-    return `${namespaceName}:${key}` as ItemKey
-  }
+  const length = namespaceName.length + 1 + key.length
+  const fits = length <= binaryKeyBytesMax || (length <= keyBytesMax && !needsBase64(key))
+  if (fits && key.charCodeAt(0) !== tilde) return `${namespaceName}:${key}` as ItemKey
   return `${namespaceName}:~${createHash('sha256').update(key, 'latin1').digest('hex')}` as ItemKey
 }
 

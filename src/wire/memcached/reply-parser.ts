@@ -1,0 +1,144 @@
+import { CR, LF, SPACE } from './bytes.ts'
+
+/**
+ * Replies of a memcached, as a node's own connections read them: lines, and `VA` lines with the value behind them. Fed with
+ * chunks as they come; holds only its state. The hot path of reads (bench/gateway-get.ts): an item that lies whole in a chunk is
+ * parsed in place, without a copy.
+ */
+export interface ReplyHandler {
+  /** Asked before a `VA` line is parsed: whether `onItem` shall get it, or `onValue`. */
+  expectsItem(): boolean
+  onLine(line: string): void
+  /** A `VA` reply, with the whole first line. */
+  onValue(line: string, value: Buffer): void
+  /** A `VA` reply to `mg … v f c`: the flags in decimal, the CAS. */
+  onItem(flags: string, cas: number, value: Buffer): void
+}
+
+export class ReplyError extends Error {}
+
+/** Longest line of a reply: a key in a listing is percent-encoded, three characters a byte. */
+const lineBytesMax = 8192
+/** memcached's own limit of `-I` is 1 GiB; a node's is far below. */
+const valueBytesMax = 1 << 30
+
+export class ReplyParser {
+  readonly #handler: ReplyHandler
+  /** Begin of a line whose end has not come. */
+  #rest: Buffer | undefined
+  /** The value being read with its two bytes of line end; undefined between replies. */
+  #value: Buffer | undefined
+  #valueFilled = 0
+  #valueIsItem = false
+  // What the last `VA` line said.
+  #size = 0
+  #flags = '0'
+  #cas = 0
+  #line = ''
+
+  constructor(handler: ReplyHandler) {
+    this.#handler = handler
+  }
+
+  /**
+   * Views into `chunk` are handed on, so it must not be used again by the caller.
+   * @throws ReplyError on bytes that no memcached sends; the parser is unusable then
+   */
+  feed(chunk: Buffer): void {
+    let bytes = chunk
+    let at = 0
+    if (this.#value !== undefined) {
+      at = this.#fillValue(bytes, 0)
+      if (this.#value !== undefined) return
+    } else if (this.#rest !== undefined) {
+      bytes = Buffer.concat([this.#rest, chunk])
+      this.#rest = undefined
+    }
+    while (at < bytes.length) {
+      const end = bytes.indexOf(LF, at)
+      if (end < 0) {
+        this.#keep(bytes, at)
+        return
+      }
+      at = this.#reply(bytes, at, end)
+    }
+  }
+
+  #keep(bytes: Buffer, at: number): void {
+    if (bytes.length - at > lineBytesMax) throw new ReplyError('a line of a reply is too long')
+    this.#rest = bytes.subarray(at)
+  }
+
+  /** One line, and the value behind it. Returns where the next reply begins. */
+  #reply(bytes: Buffer, start: number, lineFeed: number): number {
+    const end = lineFeed > start && bytes[lineFeed - 1] === CR ? lineFeed - 1 : lineFeed
+    if (bytes[start] !== 0x56 || bytes[start + 1] !== 0x41 || bytes[start + 2] !== SPACE) {
+      this.#handler.onLine(bytes.toString('latin1', start, end))
+      return lineFeed + 1
+    }
+    this.#valueIsItem = this.#handler.expectsItem()
+    this.#parseValueLine(bytes, start, end)
+    const from = lineFeed + 1
+    const total = this.#size + 2
+    if (bytes.length - from >= total) {
+      this.#deliver(bytes.subarray(from, from + total))
+      return from + total
+    }
+    this.#value = Buffer.allocUnsafeSlow(total)
+    this.#valueFilled = 0
+    return this.#fillValue(bytes, from)
+  }
+
+  #parseValueLine(bytes: Buffer, start: number, end: number): void {
+    let at = start + 3
+    let size = 0
+    for (; at < end && bytes[at] !== SPACE; at++) size = size * 10 + digit(bytes[at] ?? 0)
+    if (size > valueBytesMax) throw new ReplyError('a reply announces too long a value')
+    this.#size = size
+    if (!this.#valueIsItem) {
+      this.#line = bytes.toString('latin1', start, end)
+      return
+    }
+    this.#flags = '0'
+    this.#cas = 0
+    while (at < end) {
+      const letter = bytes[++at]
+      const from = ++at
+      while (at < end && bytes[at] !== SPACE) at++
+      if (letter === 0x66)
+        this.#flags = at - from === 1 && bytes[from] === 0x30 ? '0' : bytes.toString('latin1', from, at)
+      else if (letter === 0x63) this.#cas = decimal(bytes, from, at)
+    }
+  }
+
+  #fillValue(bytes: Buffer, from: number): number {
+    const value = this.#value
+    if (value === undefined) return from
+    const copied = bytes.copy(value, this.#valueFilled, from)
+    this.#valueFilled += copied
+    if (this.#valueFilled === value.length) {
+      this.#value = undefined
+      this.#deliver(value)
+    }
+    return from + copied
+  }
+
+  #deliver(withEnd: Buffer): void {
+    const size = withEnd.length - 2
+    if (withEnd[size] !== CR || withEnd[size + 1] !== LF) throw new ReplyError('a value does not end where it should')
+    const value = withEnd.subarray(0, size)
+    if (this.#valueIsItem) this.#handler.onItem(this.#flags, this.#cas, value)
+    else this.#handler.onValue(this.#line, value)
+  }
+}
+
+function decimal(bytes: Buffer, start: number, end: number): number {
+  let value = 0
+  for (let at = start; at < end; at++) value = value * 10 + digit(bytes[at] ?? 0)
+  return value
+}
+
+function digit(byte: number): number {
+  if (byte < 0x30 || byte > 0x39) throw new ReplyError('a number in a reply has a character that is no digit')
+  return byte - 0x30
+}
