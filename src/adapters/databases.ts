@@ -1,0 +1,258 @@
+import { type Connection, type ConnectionOptions, createConnection } from 'mysql2/promise'
+import { describeError, WhiteholeError } from '../domain/errors.ts'
+import { covers, type Dialect, formatPosition, parsePosition, type Position } from '../domain/position.ts'
+import type { Logger } from '../runtime/logger.ts'
+
+export interface DatabaseAddress {
+  readonly host: string
+  readonly port: number
+}
+
+/**
+ * Who decides which database is the primary, and so where a node may read the log: `pair` is managed by whitehole (nodes follow a
+ * replica, never the primary), `single` has one database, `external` is looked after by somebody else.
+ */
+export type DatabaseTopology = 'pair' | 'single' | 'external'
+
+export interface DatabaseAccess {
+  readonly addresses: readonly DatabaseAddress[]
+  readonly user: string
+  readonly password: string
+  /** The schema's database, `memcached`. */
+  readonly database: string
+  readonly topology: DatabaseTopology
+  /** Bounds a connection attempt with its handshake, and each question of a probe. */
+  readonly connectTimeoutMilliseconds?: number
+}
+
+/** What a database says of itself. */
+export interface DatabaseProbe {
+  readonly address: DatabaseAddress
+  readonly dialect: Dialect
+  readonly version: string
+  readonly serverId: number
+  readonly writable: boolean
+  /** It is configured as a replica, whether or not its replication runs. */
+  readonly replica: boolean
+  /** Everything in its own binlog: MariaDB `gtid_binlog_pos`, MySQL `gtid_executed`. */
+  readonly position: Position
+  /** Its clock, in Unix seconds with a fraction … */
+  readonly clockSeconds: number
+  /** … at this reading of `performance.now()`: the middle of the question's round trip. */
+  readonly clockSampledAtMilliseconds: number
+}
+
+export interface ProbeResult {
+  readonly address: DatabaseAddress
+  readonly probe?: DatabaseProbe
+  readonly error?: Error
+}
+
+const connectTimeoutMillisecondsDefault = 2000
+
+/**
+ * The databases of one deployment, a list of addresses. Which of them is the primary and which one to follow is asked each time
+ * anew: roles change. The account needs no write rights here: REPLICATION SLAVE, BINLOG MONITOR and SLAVE MONITOR on MariaDB,
+ * REPLICATION SLAVE and REPLICATION CLIENT on MySQL.
+ */
+export class Databases {
+  readonly access: DatabaseAccess
+  readonly #logger: Logger | undefined
+
+  constructor(access: DatabaseAccess, logger?: Logger) {
+    this.access = access
+    this.#logger = logger
+  }
+
+  /**
+   * A connection with the schema as its default database. Statements may be sent several at once. Rejects within the connect
+   * time-out, also where the other side accepts and then says nothing.
+   * @param options win over the defaults
+   */
+  async connect(address: DatabaseAddress, options: ConnectionOptions = {}): Promise<Connection> {
+    const connection = await createConnection({
+      host: address.host,
+      port: address.port,
+      user: this.access.user,
+      password: this.access.password,
+      database: this.access.database,
+      connectTimeout: this.#timeoutMilliseconds,
+      multipleStatements: true,
+      // 64-bit numbers beyond 2^53 arrive as strings instead of rounded.
+      supportBigNumbers: true,
+      enableKeepAlive: true,
+      keepAliveInitialDelay: 5000,
+      ...options,
+    })
+    // The loss of an idle connection is told to its next user; without a listener it would end the process.
+    connection.on('error', (error) => {
+      this.#logger?.debug(
+        { database: formatDatabaseAddress(address), error: error.message },
+        'database connection lost',
+      )
+    })
+    return connection
+  }
+
+  async probe(address: DatabaseAddress): Promise<DatabaseProbe> {
+    // No default database: the questions need none, and the schema may not be there yet.
+    const connection = await this.connect(address, { database: '' })
+    try {
+      return await this.#ask(connection, address)
+    } finally {
+      closeDatabaseConnection(connection)
+    }
+  }
+
+  /** All at once, in the order of the addresses. Never rejects. */
+  async probeAll(): Promise<ProbeResult[]> {
+    return Promise.all(
+      this.access.addresses.map(async (address): Promise<ProbeResult> => {
+        try {
+          return { address, probe: await this.probe(address) }
+        } catch (error) {
+          return { address, error: error instanceof Error ? error : new Error(String(error)) }
+        }
+      }),
+    )
+  }
+
+  /**
+   * The one writable database.
+   * @throws WhiteholeError `database-away`, with the reason of each address; also where two are writable, for then none may be trusted
+   */
+  async findPrimary(): Promise<DatabaseProbe> {
+    const results = await this.probeAll()
+    const writable = results.flatMap(({ probe }) => (probe?.writable === true ? [probe] : []))
+    if (writable.length > 1) {
+      const names = writable.map(({ address }) => formatDatabaseAddress(address)).join(' and ')
+      throw new WhiteholeError('database-away', `more than one database is writable: ${names}; exactly one may be`)
+    }
+    const [primary] = writable
+    if (primary !== undefined) return primary
+    const reasons = results.map(({ address, probe, error }) =>
+      reason(address, probe === undefined ? describeError(error) : 'it is read-only'),
+    )
+    throw new WhiteholeError('database-away', `no database is writable (${reasons.join('; ')})`)
+  }
+
+  /**
+   * A database whose log can be followed from `position`. In a pair a replica alone: a reader of the primary sees entries that
+   * the standby may never get (DESIGN §7, Rewind). A database that lacks something of `position` is not chosen: the caller waits
+   * and asks again.
+   * @param avoid addresses (as text) that the caller has tried in vain; taken only where nothing else serves
+   * @throws WhiteholeError `database-away`, with the reason of each address
+   */
+  async findSource(position: Position | undefined, avoid: ReadonlySet<string> = new Set()): Promise<DatabaseProbe> {
+    const reasons: string[] = []
+    const candidates: DatabaseProbe[] = []
+    for (const { address, probe, error } of await this.probeAll()) {
+      const refusal = probe === undefined ? describeError(error) : this.#unfit(probe, position)
+      if (probe !== undefined && refusal === undefined) candidates.push(probe)
+      else reasons.push(reason(address, refusal ?? ''))
+    }
+    const isAvoided = (probe: DatabaseProbe): number => Number(avoid.has(formatDatabaseAddress(probe.address)))
+    // Replicas first, whatever the topology: their log holds nothing that they could lose to another primary.
+    candidates.sort((a, b) => isAvoided(a) - isAvoided(b) || Number(b.replica) - Number(a.replica))
+    const [source] = candidates
+    if (source !== undefined) return source
+    throw new WhiteholeError('database-away', `no database has a log to follow (${reasons.join('; ')})`)
+  }
+
+  /** Why this database's log can't be followed from there. */
+  #unfit(probe: DatabaseProbe, position: Position | undefined): string | undefined {
+    if (this.access.topology === 'pair' && probe.writable) return 'it is the primary, and nodes follow a standby'
+    if (this.access.topology === 'pair' && !probe.replica) return 'it replicates from nowhere'
+    if (position === undefined) return undefined
+    if (position.dialect !== probe.dialect) return `it speaks ${probe.dialect}, the position is ${position.dialect}'s`
+    if (covers(probe.position, position)) return undefined
+    return `it has ${formatPosition(probe.position) || 'nothing'} and not yet ${formatPosition(position)}`
+  }
+
+  async #ask(connection: Connection, address: DatabaseAddress): Promise<DatabaseProbe> {
+    const [row] = await this.#rows<{ version: string; serverId: number; readOnly: number }>(
+      connection,
+      'SELECT VERSION() AS version, @@server_id AS serverId, @@global.read_only AS readOnly',
+    )
+    if (row === undefined) throw new Error('the database gave no answer')
+    const dialect: Dialect = /mariadb/i.test(row.version) ? 'mariadb' : 'mysql'
+    const replicas = await this.#rows(
+      connection,
+      dialect === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS',
+    )
+    const asked = performance.now()
+    const variable = dialect === 'mariadb' ? '@@global.gtid_binlog_pos' : '@@global.gtid_executed'
+    const [state] = await this.#rows<{ clock: string; position: string }>(
+      connection,
+      `SELECT UNIX_TIMESTAMP(NOW(6)) AS clock, ${variable} AS position`,
+    )
+    if (state === undefined) throw new Error('the database gave no answer')
+    return {
+      address,
+      dialect,
+      version: row.version,
+      serverId: row.serverId,
+      writable: row.readOnly === 0,
+      replica: replicas.length > 0,
+      position: parsePosition(dialect, state.position),
+      clockSeconds: Number(state.clock),
+      clockSampledAtMilliseconds: (asked + performance.now()) / 2,
+    }
+  }
+
+  async #rows<T = Record<string, unknown>>(connection: Connection, sql: string): Promise<T[]> {
+    const [rows] = await connection.query({ sql, timeout: this.#timeoutMilliseconds })
+    return rows as T[]
+  }
+
+  get #timeoutMilliseconds(): number {
+    return this.access.connectTimeoutMilliseconds ?? connectTimeoutMillisecondsDefault
+  }
+}
+
+/** `host:port`, `[ipv6]:port`. */
+export function parseDatabaseAddress(text: string): DatabaseAddress {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text)
+  const port = Number(match?.[3])
+  if (match === null || port < 1 || port > 65_535) {
+    throw new WhiteholeError('bad-configuration', `"${text}" is no address of a database: expected host:port`)
+  }
+  return { host: match[1] ?? match[2] ?? '', port }
+}
+
+export function formatDatabaseAddress({ host, port }: DatabaseAddress): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+}
+
+/**
+ * Lets go of a connection for good: with a farewell, so that the server's log stays free of aborted connections, and by force
+ * where the other side doesn't answer. Never throws, never waits.
+ */
+export function closeDatabaseConnection(connection: Connection): void {
+  const stream = rawStream(connection)
+  const force = (): void => {
+    connection.destroy()
+    // mysql2's own destroy() only ends its side: with a silent peer the socket would stay.
+    stream?.destroy()
+  }
+  const timer = setTimeout(force, farewellMilliseconds)
+  timer.unref()
+  connection.end().then(
+    () => clearTimeout(timer),
+    () => {
+      clearTimeout(timer)
+      force()
+    },
+  )
+}
+
+const farewellMilliseconds = 500
+
+function rawStream(connection: Connection): { destroy(): void } | undefined {
+  const { connection: raw } = connection as unknown as { connection?: { stream?: { destroy(): void } } }
+  return raw?.stream
+}
+
+function reason(address: DatabaseAddress, text: string): string {
+  return `${formatDatabaseAddress(address)}: ${text}`
+}
