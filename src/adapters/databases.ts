@@ -229,12 +229,7 @@ export function formatDatabaseAddress({ host, port }: DatabaseAddress): string {
  * where the other side doesn't answer. Never throws, never waits.
  */
 export function closeDatabaseConnection(connection: Connection): void {
-  const stream = rawStream(connection)
-  const force = (): void => {
-    connection.destroy()
-    // mysql2's own destroy() only ends its side: with a silent peer the socket would stay.
-    stream?.destroy()
-  }
+  const force = (): void => severDatabaseConnection(connection)
   const timer = setTimeout(force, farewellMilliseconds)
   timer.unref()
   connection.end().then(
@@ -244,6 +239,14 @@ export function closeDatabaseConnection(connection: Connection): void {
       force()
     },
   )
+}
+
+/** At once and without a farewell: what was asked on it may still be executed by the server. Never throws. */
+export function severDatabaseConnection(connection: Connection): void {
+  const stream = rawStream(connection)
+  connection.destroy()
+  // mysql2's own destroy() only ends its side: with a silent peer the socket would stay.
+  stream?.destroy()
 }
 
 const farewellMilliseconds = 500
