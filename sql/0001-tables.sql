@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS mc_namespaces (
 ) ENGINE=InnoDB;
 
 -- The directory: one row a key, never its value. Live while the version's generation (version >> 33) is its namespace's and
--- it has not expired. created: the last store. expire: absolute Unix seconds, 0 never, 1 a dead row (deleted).
+-- it has not expired. created: the last store (of a dead row its death). expire: absolute Unix seconds, 0 never, 1 dead (deleted).
 -- checksum: CRC-32 of the value. number: the value of a counter.
 CREATE TABLE IF NOT EXISTS mc_stored_keys (
   ns_id INT NOT NULL,
