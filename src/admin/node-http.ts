@@ -1,0 +1,86 @@
+import { existsSync } from 'node:fs'
+import { unlink } from 'node:fs/promises'
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { Registry } from 'prom-client'
+import type { NodeState } from '../domain/node-state.ts'
+import { describeError, WhiteholeError } from '../domain/errors.ts'
+
+/** `GET /v1/status`: what `whitehole status` puts together. */
+export interface NodeStatus {
+  readonly name: string
+  readonly datacenter: string
+  readonly state: NodeState
+  /** Why the node stopped for good, where it did. */
+  readonly failure: string | null
+  readonly pid: number
+  readonly version: string
+  readonly memcached: { readonly address: string; readonly version: string | null; readonly pid: number | null }
+  readonly listeners: readonly ListenerStatus[]
+  readonly source: string | null
+  readonly position: string | null
+  readonly lagSeconds: number | null
+  readonly namespaces: readonly { readonly id: number; readonly name: string; readonly generation: number }[]
+}
+
+export type ListenerStatus =
+  { readonly address: string; readonly namespace: string } | { readonly address: string; readonly namespaceFrom: 'key' }
+
+export interface NodeHttpPorts {
+  readonly status: () => Promise<NodeStatus>
+  readonly metrics: Registry
+  /** Compares this node with the directory; takes its time. */
+  readonly verify: (signal: AbortSignal) => Promise<unknown>
+}
+
+export type HttpAddress = { readonly host: string; readonly port: number } | { readonly path: string }
+
+/** The node's HTTP side: health for balancers, metrics, status for the command line. Read-only, but for the work that a verify costs. */
+export async function listenNodeHttp(address: HttpAddress, ports: NodeHttpPorts): Promise<{ close(): Promise<void> }> {
+  const server = Fastify({ forceCloseConnections: true })
+  let verifying = false
+
+  server.get('/healthz', () => ({ ok: true }))
+  server.get('/readyz', async (_request, reply) => {
+    const { state, failure } = await ports.status()
+    void reply.code(state === 'serving' ? 200 : 503)
+    return { ready: state === 'serving', state, failure }
+  })
+  server.get('/metrics', async (_request, reply) => {
+    void reply.type(ports.metrics.contentType)
+    return ports.metrics.metrics()
+  })
+  server.get('/v1/status', () => ports.status())
+  server.post('/v1/verify', async (request, reply) => {
+    // One at a time: it reads the whole directory and the whole memcached.
+    if (verifying)
+      return reply.code(409).send({ error: 'another verify is running on this node: try again when it has ended' })
+    verifying = true
+    const gone = new AbortController()
+    request.raw.socket.once('close', () => gone.abort())
+    try {
+      return await ports.verify(gone.signal)
+    } finally {
+      verifying = false
+    }
+  })
+  server.setErrorHandler((error, _request, reply) => {
+    const retryable = error instanceof WhiteholeError && error.retryable
+    void reply.code(retryable ? 503 : 500).send({ error: describeError(error) })
+  })
+  await listen(server, address)
+  return { close: () => server.close() }
+}
+
+async function listen(server: FastifyInstance, address: HttpAddress): Promise<void> {
+  try {
+    if ('path' in address) {
+      if (existsSync(address.path)) await unlink(address.path)
+      await server.listen({ path: address.path })
+    } else {
+      await server.listen({ host: address.host, port: address.port })
+    }
+  } catch (cause) {
+    const where = 'path' in address ? `unix:${address.path}` : `${address.host}:${address.port}`
+    throw new WhiteholeError('bad-configuration', `cannot listen for HTTP on ${where}`, { cause })
+  }
+}

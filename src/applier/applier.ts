@@ -1,0 +1,280 @@
+import { spawn } from 'node:child_process'
+import type { Databases, DatabaseProbe } from '../adapters/databases.ts'
+import type { WritableCatalogue } from '../domain/catalogue.ts'
+import { describeError, WhiteholeError } from '../domain/errors.ts'
+import type { NodeState } from '../domain/node-state.ts'
+import { covers, formatPosition, type Position } from '../domain/position.ts'
+import type { Logger } from '../runtime/logger.ts'
+import { Apply, ApplyCounters } from './apply.ts'
+import { readNamespaces } from './catalogue-snapshot.ts'
+import { DatabaseClock } from './database-clock.ts'
+import { FollowedPosition } from './followed-position.ts'
+import { followLog, type LogChunk } from './log-stream.ts'
+import { ContentsGone, lockMemcached, MemcachedSession } from './memcached-session.ts'
+import { pause, Scout } from './scout.ts'
+import { formatMarks, formatNamespaces } from './state-item.ts'
+
+export interface ApplierOptions {
+  readonly databases: Databases
+  readonly catalogue: WritableCatalogue
+  readonly memcached: { readonly host: string; readonly port: number; readonly restartCommand?: string | undefined }
+  readonly dataDirectory: string
+  /** Two ids that no other reader of the log has: the applier's and the scout's. */
+  readonly serverIds: { readonly applier: number; readonly scout: number }
+  readonly heartbeatSeconds: number
+  readonly batchItemsMax: number
+  readonly batchBytesMax: number
+  readonly readAheadBytesMax: number
+  readonly memcachedTimeoutMilliseconds: number
+  readonly logger: Logger
+}
+
+/**
+ * Keeps this node's memcached a function of the log.
+ *
+ * ```
+ *            no state item, or the log is purged
+ *  starting ───────────────▶ rebuilding ──┐
+ *   ▲  │  state item                      ├─▶ serving ─▶ draining ─▶ stopped
+ *   │  └────────────────▶ catching-up ────┘     │
+ *   └──────── memcached away, flushed by others ┘        a log that can't be read: stopped
+ * ```
+ *
+ * It serves once it has applied everything up to the state item's "may contain", the source's end when it connected, the catalogue's
+ * own position, and whatever the scout acknowledged meanwhile.
+ */
+export class Applier {
+  readonly log = new FollowedPosition()
+  readonly counters = new ApplyCounters()
+  readonly clock = new DatabaseClock()
+  readonly #given: ApplierOptions
+  readonly #scout: Scout
+  #state: NodeState = 'starting'
+  #source: DatabaseProbe | undefined
+  #failure: string | undefined
+  #lastAppliedSeconds = 0
+  #targets: Position[] = []
+  #restarting = false
+  #draining = false
+  #rebuilds = 0
+
+  constructor(options: ApplierOptions) {
+    this.#given = options
+    const { databases, serverIds, logger, heartbeatSeconds } = options
+    this.#scout = new Scout({ databases, serverId: serverIds.scout, log: this.log, logger, heartbeatSeconds })
+  }
+
+  get state(): NodeState {
+    return this.#draining && this.#state !== 'stopped' ? 'draining' : this.#state
+  }
+
+  /** Are reads of memcached to be trusted? */
+  get serving(): boolean {
+    return this.#state === 'serving'
+  }
+
+  /** Why the node stopped for good, for people. */
+  get failure(): string | undefined {
+    return this.#failure
+  }
+
+  get source(): DatabaseProbe | undefined {
+    return this.#source
+  }
+
+  get rebuilds(): number {
+    return this.#rebuilds
+  }
+
+  /** When the last applied transaction was written, by the database's clock; 0 before the first. */
+  get lastAppliedSeconds(): number {
+    return this.#lastAppliedSeconds
+  }
+
+  /** Resolves when `signal` is aborted, or the log turns out to be unreadable. */
+  async run(signal: AbortSignal): Promise<void> {
+    const lock = await lockMemcached(this.#given.memcached)
+    try {
+      let contents: 'as found' | 'untrusted' = 'as found'
+      while (!signal.aborted && this.#failure === undefined) {
+        contents = await this.#session(contents, signal)
+        if (!signal.aborted && this.#failure === undefined) await pause(100, signal)
+      }
+    } finally {
+      this.#scout.stop()
+      lock.release()
+      this.#enter('stopped')
+    }
+  }
+
+  /** Says that this node goes away; it applies and serves on until its signal is aborted. */
+  drain(): void {
+    this.#draining = true
+  }
+
+  /** One life of the connection to memcached. @returns what to think of the contents next time */
+  async #session(contents: 'as found' | 'untrusted', signal: AbortSignal): Promise<'as found' | 'untrusted'> {
+    const { logger } = this.#given
+    let session: MemcachedSession | undefined
+    const ended = new AbortController()
+    try {
+      session = await this.#open(signal)
+      void session.connection.closed.then(() => {
+        // At once, not when the applier next looks: what now answers on that port may be empty.
+        if (!signal.aborted) this.#enter('starting')
+        ended.abort()
+      })
+      const apply = await this.#prepare(session, contents, AbortSignal.any([signal, ended.signal]))
+      await this.#follow(apply, AbortSignal.any([signal, ended.signal]))
+      return 'as found'
+    } catch (error) {
+      if (signal.aborted) return 'as found'
+      this.#enter('starting')
+      if (error instanceof WhiteholeError && error.code === 'log-unreadable') {
+        this.#failure = describeError(error)
+        logger.error({ reason: this.#failure }, 'the log cannot be read: this node stops until a person has looked')
+        return 'as found'
+      }
+      const purged = error instanceof WhiteholeError && error.code === 'log-purged'
+      const untrusted = purged || error instanceof ContentsGone
+      logger.warn({ reason: describeError(error), rebuild: untrusted }, 'following the log was interrupted')
+      return untrusted ? 'untrusted' : 'as found'
+    } finally {
+      ended.abort()
+      session?.close()
+    }
+  }
+
+  async #open(signal: AbortSignal): Promise<MemcachedSession> {
+    this.#scout.start()
+    const { memcached, dataDirectory, memcachedTimeoutMilliseconds: timeoutMilliseconds } = this.#given
+    try {
+      return await MemcachedSession.open({ address: memcached, dataDirectory, timeoutMilliseconds, signal })
+    } catch (error) {
+      this.#restartMemcached()
+      throw error
+    }
+  }
+
+  async #prepare(session: MemcachedSession, contents: 'as found' | 'untrusted', signal: AbortSignal): Promise<Apply> {
+    const { catalogue, batchItemsMax, batchBytesMax, logger } = this.#given
+    const found = contents === 'as found' ? await session.readState() : undefined
+    const clock = {
+      databaseNowSeconds: () => this.clock.nowSeconds(),
+      memcachedNowSeconds: () => session.nowSeconds(),
+    }
+    const shared = { session, catalogue, clock, log: this.log, counters: this.counters, batchItemsMax, batchBytesMax }
+    if (found !== undefined) {
+      this.#enter('catching-up')
+      catalogue.reset(found.baseWatermark, found.namespaces)
+      this.#targets = [found.mayContain]
+      logger.info({ from: formatPosition(found.contains) }, 'catching up')
+      return new Apply({ ...shared, contains: found.contains, mayContain: found.mayContain, epoch: found.epoch })
+    }
+    this.#enter('rebuilding')
+    this.#rebuilds++
+    logger.info({}, 'memcached does not say what it contains: rebuilding it from the log')
+    const snapshot = await readNamespaces(this.#given.databases, logger, signal)
+    this.clock.sample(snapshot.clockSeconds)
+    const begin = snapshot.oldest
+    await session.beginAnew((base) => {
+      catalogue.reset(base, snapshot.namespaces)
+      const marks = formatMarks({ contains: begin, mayContain: snapshot.position, epoch: 0 })
+      return marks + formatNamespaces({ baseWatermark: base, namespaces: catalogue.all() })
+    })
+    this.#targets = [snapshot.position]
+    return new Apply({ ...shared, contains: begin, mayContain: snapshot.position, epoch: 0 })
+  }
+
+  async #follow(apply: Apply, signal: AbortSignal): Promise<void> {
+    const { databases, serverIds, logger, heartbeatSeconds, readAheadBytesMax } = this.#given
+    const stream = followLog({
+      databases,
+      serverId: serverIds.applier,
+      start: apply.contains,
+      signal,
+      logger,
+      heartbeatSeconds,
+      readAheadBytesMax,
+      onConnected: ({ probe }) => this.#connected(apply, probe),
+    })
+    const iterator = stream[Symbol.asyncIterator]()
+    try {
+      for (;;) {
+        const next = iterator.next()
+        await this.#settleWhenIdle(apply, next)
+        const { value, done } = await next
+        if (done === true) return
+        await this.#applyChunks(apply, value)
+      }
+    } finally {
+      if (signal.aborted) await apply.settle().catch(() => {})
+      await iterator.return?.()
+    }
+  }
+
+  #connected(apply: Apply, probe: DatabaseProbe): void {
+    this.#source = probe
+    this.clock.sample(probe.clockSeconds)
+    if (this.serving) return
+    this.#targets.push(probe.position)
+    this.#serveIfReached(apply)
+  }
+
+  async #applyChunks(apply: Apply, chunks: readonly LogChunk[]): Promise<void> {
+    await apply.apply(chunks)
+    this.#lastAppliedSeconds = chunks.at(-1)?.timestampSeconds ?? this.#lastAppliedSeconds
+    if (!this.serving) this.#serveIfReached(apply)
+  }
+
+  #serveIfReached(apply: Apply): void {
+    if (this.#state !== 'catching-up' && this.#state !== 'rebuilding') return
+    if (this.#source === undefined) return
+    // The scout's position is the floor: some client was acknowledged there.
+    const floor = this.log.position
+    const targets = floor === undefined ? this.#targets : [...this.#targets, floor]
+    if (!targets.every((target) => covers(apply.contains, target))) return
+    this.#scout.stop()
+    this.log.reached(apply.contains, [])
+    this.#targets = []
+    this.#enter('serving')
+  }
+
+  /** The log is quiet for a moment: the state item catches up, so that a restart finds nothing to repeat. */
+  async #settleWhenIdle(apply: Apply, next: Promise<unknown>): Promise<void> {
+    let idle: NodeJS.Timeout | undefined
+    const quiet = new Promise<boolean>((resolve) => {
+      idle = setTimeout(() => resolve(true), settleAfterMilliseconds)
+      next.then(
+        () => resolve(false),
+        () => resolve(false),
+      )
+    })
+    const isQuiet = await quiet
+    clearTimeout(idle)
+    if (isQuiet) await apply.settle()
+  }
+
+  #restartMemcached(): void {
+    const { restartCommand } = this.#given.memcached
+    if (restartCommand === undefined || this.#restarting) return
+    this.#restarting = true
+    this.#given.logger.warn({}, 'memcached is away: running the configured restart command')
+    const child = spawn('/bin/sh', ['-c', restartCommand], { stdio: 'ignore' })
+    const again = (): void => {
+      setTimeout(() => (this.#restarting = false), restartPauseMilliseconds).unref()
+    }
+    child.once('error', again)
+    child.once('exit', again)
+  }
+
+  #enter(state: NodeState): void {
+    if (this.#state === state || this.#state === 'stopped') return
+    this.#given.logger.info({ from: this.#state, to: state }, 'state')
+    this.#state = state
+    if (state === 'starting') this.#scout.start()
+  }
+}
+
+const settleAfterMilliseconds = 20
+const restartPauseMilliseconds = 10_000

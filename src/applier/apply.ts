@@ -1,0 +1,198 @@
+import type { WritableCatalogue } from '../domain/catalogue.ts'
+import { WhiteholeError } from '../domain/errors.ts'
+import type { LaneEntry, LogEntry, NamespaceEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
+import { samePosition, type Position } from '../domain/position.ts'
+import type { FollowedPosition } from './followed-position.ts'
+import { type ExpiryClock, ItemCommands, memcachedExptime } from './item-commands.ts'
+import type { LogChunk } from './log-stream.ts'
+import type { MemcachedSession } from './memcached-session.ts'
+import { formatMarks, formatNamespaces } from './state-item.ts'
+
+export interface ApplyOptions {
+  readonly session: MemcachedSession
+  readonly catalogue: WritableCatalogue
+  readonly clock: ExpiryClock
+  readonly log: FollowedPosition
+  readonly counters: ApplyCounters
+  readonly contains: Position
+  readonly mayContain: Position
+  readonly epoch: number
+  readonly batchItemsMax: number
+  readonly batchBytesMax: number
+}
+
+/** Plain numbers that only grow; the metrics read them. */
+export class ApplyCounters {
+  transactions = 0
+  stores = 0
+  deletes = 0
+  touches = 0
+  flushes = 0
+  /** Entries of a generation or a namespace that is gone: not applied. */
+  dead = 0
+  /** Items that memcached refused to store (out of memory): it has no older value of them either. */
+  refused = 0
+  batches = 0
+}
+
+/**
+ * Log entries → this node's memcached. A batch is: state item "may contain up to", the entries as quiet commands, one `mn`. The
+ * next batch's state item says "contains". Replaying a batch is safe: entries are absolute, and a restarted node serves only from
+ * `mayContain` on (docs/adr/0005-state-item.md).
+ */
+export class Apply {
+  readonly #given: ApplyOptions
+  readonly #commands = new ItemCommands()
+  #contains: Position
+  /** What the state item says by now. */
+  #written: { contains: Position; mayContain: Position; revision: number }
+  #lanes: LaneEntry[] = []
+  #namespacesText = ''
+  #namespacesRevision = -1
+
+  constructor(options: ApplyOptions) {
+    this.#given = options
+    this.#contains = options.contains
+    this.#written = { contains: options.contains, mayContain: options.mayContain, revision: options.catalogue.revision }
+  }
+
+  get contains(): Position {
+    return this.#contains
+  }
+
+  /** Resolves once all chunks are in memcached and their lanes' writers are told. */
+  async apply(chunks: readonly LogChunk[]): Promise<void> {
+    const { batchItemsMax, batchBytesMax } = this.#given
+    let batch: LogChunk[] = []
+    let items = 0
+    let bytes = 0
+    for (const chunk of chunks) {
+      batch.push(chunk)
+      items += chunk.entries.length
+      bytes += chunk.bytes
+      if (items < batchItemsMax && bytes < batchBytesMax) continue
+      await this.#applyBatch(batch)
+      batch = []
+      items = 0
+      bytes = 0
+    }
+    if (batch.length > 0) await this.#applyBatch(batch)
+  }
+
+  /** Nothing is on its way: lets the state item say that it contains what was applied. */
+  async settle(): Promise<void> {
+    const { contains, mayContain, revision } = this.#written
+    const current = revision === this.#given.catalogue.revision
+    if (current && samePosition(contains, this.#contains) && samePosition(mayContain, this.#contains)) return
+    await this.#writeState(this.#contains)
+  }
+
+  async #applyBatch(batch: readonly LogChunk[]): Promise<void> {
+    const end = batch.at(-1)
+    if (end === undefined) return
+    // Not awaited: one connection, so memcached reads the mark before the entries.
+    const marked = this.#writeState(end.after)
+    marked.catch(() => {})
+    for (const chunk of batch) {
+      for (const entry of chunk.entries) {
+        const barrier = this.#entry(entry)
+        if (barrier !== undefined) await this.#flush(barrier, end.after)
+      }
+      if (chunk.last) this.#contains = chunk.after
+    }
+    await Promise.all([marked, this.#send()])
+    this.#given.counters.batches++
+    this.#given.counters.transactions += batch.length
+    this.#tell(end.last)
+  }
+
+  /** @returns a change that begins a generation: it wants memcached's CAS counter of this very place */
+  #entry(entry: LogEntry): NamespaceEntry | undefined {
+    const { catalogue, log } = this.#given
+    switch (entry.kind) {
+      case 'set':
+        this.#store(entry)
+        return undefined
+      case 'delete': {
+        const namespace = catalogue.byId(entry.namespaceId)
+        if (namespace !== undefined) this.#commands.delete(namespace.name, entry)
+        this.#given.counters.deletes++
+        return undefined
+      }
+      case 'touch':
+        this.#touch(entry)
+        return undefined
+      case 'lane':
+        if (log.watches(entry.lane)) this.#lanes.push(entry)
+        return undefined
+      case 'namespace':
+        if (catalogue.wantsWatermark(entry)) return entry
+        catalogue.merge(entry, undefined)
+        return undefined
+    }
+  }
+
+  #store(entry: StoreEntry): void {
+    const { catalogue, clock, counters } = this.#given
+    const namespace = catalogue.byId(entry.namespaceId)
+    if (namespace === undefined || namespace.generation !== entry.generation) {
+      counters.dead++
+      return
+    }
+    counters.stores++
+    const exptime = memcachedExptime(entry.expiry, clock)
+    if (exptime === undefined) this.#commands.delete(namespace.name, entry)
+    else this.#commands.store(namespace.name, entry, exptime)
+  }
+
+  #touch(entry: TouchEntry): void {
+    const { catalogue, clock, counters } = this.#given
+    const namespace = catalogue.byId(entry.namespaceId)
+    if (namespace === undefined || namespace.generation !== entry.generation) {
+      counters.dead++
+      return
+    }
+    counters.touches++
+    const exptime = memcachedExptime(entry.expiry, clock)
+    if (exptime === undefined) this.#commands.delete(namespace.name, entry)
+    else this.#commands.touch(namespace.name, entry, exptime)
+  }
+
+  /**
+   * Everything before it is in memcached when its watermark is drawn, nothing behind it is: a reader that sees an entry logged after
+   * the flush sees the flush (DESIGN §6.6).
+   */
+  async #flush(entry: NamespaceEntry, mayContain: Position): Promise<void> {
+    await this.#send()
+    const watermark = await this.#writeState(mayContain)
+    this.#given.catalogue.merge(entry, watermark)
+    this.#given.counters.flushes++
+  }
+
+  async #send(): Promise<void> {
+    if (this.#commands.count === 0) return
+    const complaints = await this.#given.session.connection.bulk([this.#commands.take()])
+    for (const line of complaints) {
+      if (line.startsWith('SERVER_ERROR')) this.#given.counters.refused++
+      else if (line !== 'HD' && line !== 'NF')
+        throw new WhiteholeError('memcached-away', `memcached did not understand the applier: ${line}`)
+    }
+  }
+
+  #tell(complete: boolean): void {
+    const lanes = this.#lanes
+    // Lanes of a transaction of which only a part is here wait for its end.
+    if (complete) this.#lanes = []
+    this.#given.log.reached(this.#contains, complete ? lanes : [])
+  }
+
+  #writeState(mayContain: Position): Promise<number> {
+    const { catalogue, session, epoch } = this.#given
+    if (this.#namespacesRevision !== catalogue.revision) {
+      this.#namespacesText = formatNamespaces({ baseWatermark: catalogue.baseWatermark, namespaces: catalogue.all() })
+      this.#namespacesRevision = catalogue.revision
+    }
+    this.#written = { contains: this.#contains, mayContain, revision: catalogue.revision }
+    return session.writeState(formatMarks({ contains: this.#contains, mayContain, epoch }) + this.#namespacesText)
+  }
+}

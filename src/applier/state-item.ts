@@ -1,0 +1,72 @@
+import { type Dialect, formatPosition, parsePosition, type Position } from '../domain/position.ts'
+import type { CataloguedNamespace } from '../domain/namespaces.ts'
+
+/** No composed key has this form: names of namespaces know no `~`, and every composed key has a `:`. */
+export const stateItemKey = '~whitehole'
+
+/** What a node's memcached says of its own contents (docs/adr/0005-state-item.md). */
+export interface StateItem {
+  /** Every transaction up to here is applied. */
+  readonly contains: Position
+  /** Some of what lies between `contains` and here may be applied: nobody may read before all of it is. */
+  readonly mayContain: Position
+  readonly epoch: number
+  readonly baseWatermark: number
+  readonly namespaces: Iterable<CataloguedNamespace>
+}
+
+const format = 'whitehole-state 1'
+
+export function formatStateItem(state: StateItem): string {
+  return formatMarks(state) + formatNamespaces(state)
+}
+
+/** The part that each batch changes. */
+export function formatMarks(state: Omit<StateItem, 'namespaces' | 'baseWatermark'>): string {
+  const { contains, mayContain, epoch } = state
+  return `${format}\n${contains.dialect}\n${epoch}\n${formatPosition(contains)}\n${formatPosition(mayContain)}\n`
+}
+
+/** The part that only a change of the catalogue changes. */
+export function formatNamespaces(state: Pick<StateItem, 'namespaces' | 'baseWatermark'>): string {
+  let text = `${state.baseWatermark}\n`
+  for (const namespace of state.namespaces) {
+    text += `${namespace.id} ${namespace.generation} ${namespace.watermark} ${namespace.flushDue} ${namespace.name}\n`
+  }
+  return `${text}end\n`
+}
+
+/** @returns undefined where the text is no state item of a format that this build knows: then the contents aren't trusted */
+export function parseStateItem(text: string): StateItem | undefined {
+  const [head, dialect, epoch, contains, mayContain, base, ...rows] = text.split('\n')
+  if (head !== format || (dialect !== 'mariadb' && dialect !== 'mysql')) return undefined
+  if (epoch === undefined || contains === undefined || mayContain === undefined || base === undefined) return undefined
+  // A text that was cut has lost something.
+  if (rows.pop() !== '' || rows.pop() !== 'end') return undefined
+  const namespaces = rows.map(parseRow)
+  if (namespaces.includes(undefined)) return undefined
+  try {
+    return {
+      contains: parsePosition(dialect satisfies Dialect, contains),
+      mayContain: parsePosition(dialect, mayContain),
+      epoch: Number(epoch),
+      baseWatermark: Number(base),
+      namespaces: namespaces as CataloguedNamespace[],
+    }
+  } catch {
+    return undefined
+  }
+}
+
+function parseRow(line: string): CataloguedNamespace | undefined {
+  const match = /^(\d+) (\d+) (\d+) (\d+) ([A-Za-z0-9_.-]{1,64})$/.exec(line)
+  if (match === null) return undefined
+  const [, id, generation, watermark, flushDue, name = ''] = match
+  return {
+    id: Number(id),
+    generation: Number(generation),
+    watermark: Number(watermark),
+    flushDue: Number(flushDue),
+    name,
+  }
+}
