@@ -1,0 +1,127 @@
+import { createHash } from 'node:crypto'
+import { escape } from 'mysql2'
+import { WhiteholeError } from '../domain/errors.ts'
+import type { Dialect } from '../domain/position.ts'
+
+export interface Account {
+  readonly user: string
+  /** As the server matches it: `127.0.0.1`, `10.0.%`, `%`. */
+  readonly host: string
+  readonly password: string
+}
+
+/** Which accounts `init` makes; whoever is left out is somebody else's care. */
+export interface Accounts {
+  /** A node: reads and writes this schema, follows the log. */
+  readonly node?: Account
+  /** An application that uses SQL: calls the routines, reads the directory, nothing else. */
+  readonly application?: Account
+  /** The monitor: watches replication, writes the marker and the epoch. */
+  readonly monitor?: Account
+}
+
+export type Role = keyof Accounts
+
+/** All statements that make an account and give it its rights, and the secret that none of them may be shown with. */
+export interface AccountStatements {
+  readonly role: Role
+  readonly statements: readonly string[]
+  readonly secret: string
+}
+
+/** Whoever's name the routines and triggers run under: locked, so nobody logs in as it (sql/0002-routines.sql says why). */
+export function definerStatements(dialect: Dialect): string[] {
+  const definer = accountName({ user: 'whitehole_definer', host: 'localhost' })
+  // Not an empty password, which a password policy refuses, but one that no password has.
+  const identified =
+    dialect === 'mariadb'
+      ? `IDENTIFIED VIA mysql_native_password USING '*${'0'.repeat(40)}'`
+      : `IDENTIFIED WITH caching_sha2_password AS '$A$005$${'whitehole'.padEnd(20, '.')}${'.'.repeat(43)}'`
+  return [
+    `CREATE USER IF NOT EXISTS ${definer} ${identified} ACCOUNT LOCK`,
+    `ALTER USER ${definer} ACCOUNT LOCK`,
+    `GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE, TRIGGER ON memcached.* TO ${definer}`,
+  ]
+}
+
+/** @throws WhiteholeError `bad-configuration` for an account without user, host or password */
+export function accountStatements(dialect: Dialect, accounts: Accounts): AccountStatements[] {
+  return roles(accounts).map(([role, account]) => {
+    if (account.user === '' || account.host === '' || account.password === '') {
+      throw new WhiteholeError('bad-configuration', `the ${role} account needs a user, a host and a password`)
+    }
+    return {
+      role,
+      statements: statementsOf(dialect, { role, account, identified: identifiedBy(dialect, account.password) }),
+      secret: account.password,
+    }
+  })
+}
+
+/** The same for a person to read, and to fill in. */
+export function printableAccountStatements(dialect: Dialect, accounts: Accounts): string[] {
+  return roles(accounts).flatMap(([role, account]) => {
+    const identified =
+      dialect === 'mariadb'
+        ? `IDENTIFIED VIA mysql_native_password USING '<what SELECT PASSWORD(…) gives for the password of ${account.user}>'`
+        : `IDENTIFIED WITH caching_sha2_password BY '<the password of ${account.user}>'`
+    return statementsOf(dialect, { role, account, identified })
+  })
+}
+
+function roles(accounts: Accounts): (readonly [Role, Account])[] {
+  const { node, application, monitor } = accounts
+  return [
+    ...(node === undefined ? [] : [['node', node] as const]),
+    ...(application === undefined ? [] : [['application', application] as const]),
+    ...(monitor === undefined ? [] : [['monitor', monitor] as const]),
+  ]
+}
+
+function statementsOf(dialect: Dialect, given: { role: Role; account: Account; identified: string }): string[] {
+  const name = accountName(given.account)
+  return [
+    `CREATE USER IF NOT EXISTS ${name} ${given.identified}`,
+    // So that a changed password comes into force.
+    `ALTER USER ${name} ${given.identified}`,
+    ...rights(dialect, given.role).map((right) => `GRANT ${right} TO ${name}`),
+  ]
+}
+
+function rights(dialect: Dialect, role: Role): readonly string[] {
+  const watch = dialect === 'mariadb' ? 'BINLOG MONITOR, SLAVE MONITOR' : 'REPLICATION CLIENT'
+  const byRole: Readonly<Record<Role, readonly string[]>> = {
+    node: [
+      `REPLICATION SLAVE, ${watch} ON *.*`,
+      'EXECUTE ON memcached.*',
+      'SELECT ON memcached.mc_meta',
+      // INSERT alone: neither UPDATE nor DELETE of the log would reach it.
+      'INSERT ON memcached.mc_storage',
+      ...['mc_namespaces', 'mc_stored_keys', 'mc_lanes', 'mc_nodes'].map(
+        (table) => `SELECT, INSERT, UPDATE, DELETE ON memcached.${table}`,
+      ),
+    ],
+    application: ['EXECUTE ON memcached.*', 'SELECT ON memcached.mc_stored_keys', 'SELECT ON memcached.mc_namespaces'],
+    monitor: [`${watch} ON *.*`, 'SELECT ON memcached.*', 'UPDATE ON memcached.mc_meta'],
+  }
+  return byRole[role]
+}
+
+/**
+ * MariaDB writes CREATE USER to its binlog word for word, so it gets the hash alone; MySQL writes the hash by itself. mysql2
+ * speaks both methods without TLS; over a network the connection of `init` should have it, for MySQL's password is sent as it is.
+ */
+function identifiedBy(dialect: Dialect, password: string): string {
+  if (dialect === 'mysql') return `IDENTIFIED WITH caching_sha2_password BY ${escape(password)}`
+  return `IDENTIFIED VIA mysql_native_password USING '${nativePasswordHash(password)}'`
+}
+
+/** What MariaDB's PASSWORD() gives. */
+export function nativePasswordHash(password: string): string {
+  const once = createHash('sha1').update(password, 'utf8').digest()
+  return `*${createHash('sha1').update(once).digest('hex').toUpperCase()}`
+}
+
+function accountName({ user, host }: { user: string; host: string }): string {
+  return `${escape(user)}@${escape(host)}`
+}
