@@ -1,0 +1,149 @@
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { open, unlink, type FileHandle } from 'node:fs/promises'
+import { createConnection, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { WhiteholeError } from '../domain/errors.ts'
+import type { ItemKey } from '../domain/key.ts'
+
+export interface DumpedItem {
+  readonly key: ItemKey
+  readonly cas: number
+}
+
+export interface DumpOptions {
+  readonly signal?: AbortSignal
+  /** Where the listing is kept until it is read: about 110 bytes an item, in a file that has no name. Default: the system's. */
+  readonly folder?: string
+  /** Longest silence of memcached within the listing. */
+  readonly silenceMilliseconds?: number
+  /** How long a crawler that is at other work is asked again. */
+  readonly busyMilliseconds?: number
+}
+
+const command = 'lru_crawler metadump hash\r\n'
+const end = Buffer.from('END\r\n')
+
+/**
+ * Every item of a memcached that it knows to be neither expired nor flushed by its own `flush_all`, in pieces. An item that is there from the
+ * beginning to the end of the dump is in it; others may be.
+ *
+ * The listing goes to a file first, as fast as memcached gives it, and is read from there. Reading it at one's own pace stops the
+ * memcached: 1.6.18's crawler waits for its client with a bucket of the hash table locked, and the thread that serves a `get` of a
+ * key in that bucket waits with it, together with all its connections. Whoever reads items while the dump waits would wait
+ * for himself. (1.6.45 waits between buckets.) Kept in this process's memory the listing would grow with the number of keys.
+ *
+ * @throws WhiteholeError `memcached-away`
+ */
+export async function* dumpItems(
+  address: { readonly host: string; readonly port: number },
+  options: DumpOptions = {},
+): AsyncGenerator<readonly DumpedItem[]> {
+  const name = join(options.folder ?? tmpdir(), `whitehole-dump-${randomUUID()}`)
+  const file = await open(name, 'wx+', 0o600)
+  try {
+    await unlink(name)
+    await spoolOnceIdle(address, file, options)
+    yield* itemsOf(file)
+  } finally {
+    await file.close()
+  }
+}
+
+/** The crawler does one thing at a time: memcached's own housekeeping, a sweep, another dump. */
+async function spoolOnceIdle(
+  address: { readonly host: string; readonly port: number },
+  file: FileHandle,
+  options: DumpOptions,
+): Promise<void> {
+  const deadline = performance.now() + (options.busyMilliseconds ?? 30_000)
+  for (let wait = 20; ; wait = Math.min(wait * 2, 1000)) {
+    options.signal?.throwIfAborted()
+    const refusal = await spool(address, file, options)
+    if (refusal === undefined) return
+    if (!/^BUSY|^ERROR locked/.test(refusal) || performance.now() > deadline) {
+      throw new WhiteholeError('memcached-away', `memcached lists no items: ${JSON.stringify(refusal.slice(0, 200))}`)
+    }
+    await delay(wait, undefined, options.signal === undefined ? {} : { signal: options.signal })
+  }
+}
+
+/** Resolves with memcached's refusal, if it refused. */
+async function spool(
+  address: { readonly host: string; readonly port: number },
+  file: FileHandle,
+  options: DumpOptions,
+): Promise<string | undefined> {
+  const silence = options.silenceMilliseconds ?? 10_000
+  const socket = createConnection({ host: address.host, port: address.port })
+  socket.on('error', () => {})
+  const abort = (): void => void socket.destroy(options.signal?.reason as Error | undefined)
+  options.signal?.addEventListener('abort', abort, { once: true })
+  socket.setTimeout(silence, () => socket.destroy(new Error(`memcached was silent for ${silence} ms`)))
+  try {
+    await once(socket, 'connect')
+    socket.write(command)
+    return await receive(socket, file)
+  } catch (cause) {
+    options.signal?.throwIfAborted()
+    throw new WhiteholeError('memcached-away', `the dump of memcached at ${address.host}:${address.port} failed`, {
+      cause,
+    })
+  } finally {
+    options.signal?.removeEventListener('abort', abort)
+    socket.destroy()
+  }
+}
+
+async function receive(socket: Socket, file: FileHandle): Promise<string | undefined> {
+  let position = 0
+  let tail: Buffer = Buffer.alloc(0)
+  for await (const chunk of socket as AsyncIterable<Buffer>) {
+    await file.write(chunk, 0, chunk.length, position)
+    position += chunk.length
+    tail = chunk.length > 512 ? chunk.subarray(chunk.length - 512) : Buffer.concat([tail, chunk]).subarray(-512)
+    const whole = position === tail.length ? tail.toString('latin1') : undefined
+    if (whole?.endsWith('\n') && !/^(key=|END|EN|OK)/.test(whole)) {
+      // NOTSTARTED: there is nothing to list.
+      if (!whole.startsWith('NOTSTARTED')) return whole.trimEnd()
+      await file.truncate(0)
+      return undefined
+    }
+    // A line of an item begins with `key=`, and its key is percent-encoded: no item looks like the end.
+    if (tail.subarray(-end.length).equals(end) && (tail.length === end.length || tail.at(-end.length - 1) === 0x0a)) {
+      await file.truncate(position)
+      return undefined
+    }
+  }
+  throw new Error('the listing was cut off')
+}
+
+async function* itemsOf(file: FileHandle): AsyncGenerator<readonly DumpedItem[]> {
+  let rest = ''
+  const stream = file.createReadStream({ start: 0, autoClose: false, encoding: 'latin1', highWaterMark: 64 * 1024 })
+  for await (const text of stream as AsyncIterable<string>) {
+    const lines = (rest + text).split('\n')
+    rest = lines.pop() ?? ''
+    const items = lines.map(parseLine).filter((item) => item !== undefined)
+    if (items.length > 0) yield items
+  }
+}
+
+/** `key=… exp=-1 la=… cas=7 fetch=no cls=1 size=63`; memcached 1.6.45 has more fields behind these. */
+function parseLine(line: string): DumpedItem | undefined {
+  if (!line.startsWith('key=')) return undefined
+  const space = line.indexOf(' ')
+  const cas = / cas=(\d+)/.exec(line)?.[1]
+  if (space < 0 || cas === undefined) {
+    throw new WhiteholeError('memcached-away', `memcached lists an item as ${JSON.stringify(line.slice(0, 300))}`)
+  }
+  return { key: decodeKey(line.slice(4, space)), cas: Number(cas) }
+}
+
+/** One character a byte, as keys are held (decodeURIComponent would take the bytes for UTF-8). */
+function decodeKey(encoded: string): ItemKey {
+  const text = encoded.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+  return text as ItemKey
+}

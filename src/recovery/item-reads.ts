@@ -1,0 +1,68 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { crc32 } from 'node:zlib'
+import type { MemcachedConnection } from '../adapters/memcached-connection.ts'
+import type { ItemKey } from '../domain/key.ts'
+import type { NamespaceId } from '../domain/namespace.ts'
+import type { Namespaces } from '../domain/namespaces.ts'
+import type { SeenItem } from './verdict.ts'
+
+export interface ItemQuestion {
+  readonly namespaceId: NamespaceId
+  readonly itemKey: ItemKey
+}
+
+/** Reads on the way at once, and the bytes of their values as far as known: small enough that a client's read is not kept waiting. */
+const readsMax = 200
+const bytesMax = 1 << 20
+
+/**
+ * Reads items as a client of this node would see them: one at or below its namespace's watermark is a miss, and so is one of a
+ * namespace that this node does not know. Values are reduced to size and checksum as they arrive.
+ */
+export class ItemReads {
+  readonly #connection: MemcachedConnection
+  readonly #namespaces: Namespaces
+
+  constructor(connection: MemcachedConnection, namespaces: Namespaces) {
+    this.#connection = connection
+    this.#namespaces = namespaces
+  }
+
+  /**
+   * @param expectedBytes of each value, where known
+   * @returns in the order of the questions
+   * @throws WhiteholeError `memcached-away`
+   */
+  async read(questions: readonly ItemQuestion[], expectedBytes: readonly number[] = []): Promise<SeenItem[]> {
+    const seen: SeenItem[] = []
+    let from = 0
+    while (from < questions.length) {
+      let to = from
+      for (let bytes = 0; to < questions.length && to - from < readsMax && bytes < bytesMax; to++) {
+        bytes += expectedBytes[to] ?? 4096
+      }
+      seen.push(...(await Promise.all(questions.slice(from, to).map((question) => this.#readOne(question)))))
+      from = to
+      await nextTurn()
+    }
+    return seen
+  }
+
+  /** How many items memcached has evicted since its start. */
+  async evictions(): Promise<number> {
+    const lines = await this.#connection.lines('stats')
+    const line = lines.find((candidate) => candidate.startsWith('STAT evictions '))
+    return Number(line?.split(' ')[2] ?? 0)
+  }
+
+  #readOne({ namespaceId, itemKey }: ItemQuestion): Promise<SeenItem> {
+    return new Promise((resolve, reject) => {
+      this.#connection.get(itemKey, (item, error) => {
+        if (error !== undefined) return reject(error)
+        const namespace = this.#namespaces.byId(namespaceId)
+        if (item === undefined || namespace === undefined || item.cas <= namespace.watermark) return resolve(undefined)
+        resolve({ flags: item.flags, size: item.value.length, checksum: crc32(item.value) })
+      })
+    })
+  }
+}
