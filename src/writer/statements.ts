@@ -1,0 +1,187 @@
+import type { Dialect } from '../domain/position.ts'
+import type { NamespaceId } from '../domain/namespace.ts'
+import type { BatchKey, Decision, DirectoryWrite, LogRow } from './decide.ts'
+
+/**
+ * The SQL text of a lane. Everything that comes from a client stands in it as a hexadecimal literal or as a number: no character
+ * set, no `sql_mode` and no escaping rule can change its meaning.
+ */
+export interface LanePlace {
+  readonly lane: string
+  readonly incarnation: number
+  /** The row stands here before the batch. */
+  readonly sequence: number
+}
+
+const keyColumns = 'mc_key, version, expire, flags, number'
+const namespaceColumns = 'ns_id, generation, default_ttl, max_ttl, max_value_bytes'
+
+/**
+ * What every session of a lane starts with. Lock waits are short, and a session that says nothing for five seconds is ended by
+ * the server: the next incarnation must not wait for a dead client's locks (sql.md).
+ */
+export function sessionSettings(dialect: Dialect): string {
+  const settings = [
+    'autocommit=1',
+    "sql_mode='STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'",
+    `wait_timeout=${waitTimeoutSeconds}`,
+    'innodb_lock_wait_timeout=1',
+    'lock_wait_timeout=2',
+    'net_read_timeout=10',
+    'net_write_timeout=10',
+    // From a thousand values on MariaDB makes an IN list a table of its own, joined without the primary key.
+    ...(dialect === 'mariadb' ? ['in_predicate_conversion_threshold=0'] : []),
+  ]
+  return (
+    `SET SESSION ${settings.join(', ')};` +
+    'SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;' +
+    'SELECT CONNECTION_ID(), @@server_id, @@max_allowed_packet;' +
+    "SHOW GLOBAL STATUS LIKE 'Uptime'"
+  )
+}
+
+/** Idle sessions say something at least three times as often. */
+export const waitTimeoutSeconds = 5
+
+/** Sets the lane's incarnation: waits for the end of a former incarnation's open transaction, which holds the row's lock. */
+export function bump(lane: string, incarnation: number): string {
+  return (
+    `INSERT INTO mc_lanes (lane, incarnation, seq) VALUES (${literal(lane)}, ${incarnation}, 0) ` +
+    `ON DUPLICATE KEY UPDATE incarnation=${incarnation}, seq=0`
+  )
+}
+
+export function endThread(dialect: Dialect, threadId: number): string {
+  // A plain KILL of a MariaDB session that waits for the standby makes its rows visible; SOFT doesn't (semisync.md).
+  return dialect === 'mariadb' ? `KILL SOFT CONNECTION ${threadId}` : `KILL CONNECTION ${threadId}`
+}
+
+/** The first round trip of a batch (docs/adr/0006-batches.md). Keys sorted: two batches lock in one order. */
+export function lockAndRead(dialect: Dialect, place: LanePlace, keys: KeysByNamespace): string {
+  const ids = [...keys.keys()].join(',')
+  const parts = [
+    moveLane(place),
+    `SELECT ${namespaceColumns} FROM mc_namespaces WHERE ns_id IN (${ids}) ${share(dialect)}`,
+    // Rows that the former left out: held by somebody's open transaction, or not there?
+    `SELECT ns_id FROM mc_namespaces WHERE ns_id IN (${ids})`,
+    'SELECT UNIX_TIMESTAMP(NOW(6))',
+  ]
+  for (const [id, list] of keys) {
+    const where = whereKeys(id, list)
+    parts.push(`SELECT ${keyColumns} FROM mc_stored_keys ${where} FOR UPDATE SKIP LOCKED`)
+    // A dirty read (READ UNCOMMITTED): it sees rows that somebody inserted and has not committed (races.md R24).
+    parts.push(`SELECT mc_key FROM mc_stored_keys ${where}`)
+  }
+  return parts.join(';')
+}
+
+export type KeysByNamespace = ReadonlyMap<NamespaceId, readonly BatchKey[]>
+
+/** The second round trip. A statement that fails keeps the COMMIT behind it from being executed. */
+export function writeAndCommit(dialect: Dialect, decision: Decision): string {
+  const parts: string[] = []
+  const { inserts, updates, touches, log } = decision
+  if (inserts.length > 0) parts.push(insertInto(inserts))
+  if (updates.length > 0) parts.push(upsert(dialect, updates))
+  for (const [where, expiry] of groupTouches(touches)) {
+    parts.push(`UPDATE mc_stored_keys ${index} SET expire=${expiry} WHERE ${where}`)
+  }
+  if (log.length > 0) parts.push(`INSERT INTO mc_storage (${logColumns}) VALUES ${log.map(logValues).join(',')}`)
+  parts.push('COMMIT')
+  return parts.join(';')
+}
+
+/** The first round trip of a flush: it waits for batches that hold the row shared, one second at most. */
+export function lockNamespace(place: LanePlace, id: NamespaceId): string {
+  return (
+    `${moveLane(place)};SELECT flush_due FROM mc_namespaces ` +
+    `WHERE ns_id=${id} FOR UPDATE;SELECT UNIX_TIMESTAMP(NOW(6))`
+  )
+}
+
+export function flushAndCommit(id: NamespaceId, change: FlushChange): string {
+  switch (change.kind) {
+    case 'none':
+      return 'COMMIT'
+    case 'now':
+      return `UPDATE mc_namespaces SET generation=generation+1, flush_due=0 WHERE ns_id=${id};COMMIT`
+    case 'later':
+      return `UPDATE mc_namespaces SET flush_due=${change.dueSeconds} WHERE ns_id=${id};COMMIT`
+    default:
+      throw new TypeError(`no change of a namespace: ${JSON.stringify(change satisfies never)}`)
+  }
+}
+
+export type FlushChange = { kind: 'none' } | { kind: 'now' } | { kind: 'later'; dueSeconds: number }
+
+function moveLane({ lane, incarnation, sequence }: LanePlace): string {
+  return (
+    `START TRANSACTION;UPDATE mc_lanes SET seq=${sequence + 1} ` +
+    `WHERE lane=${literal(lane)} AND incarnation=${incarnation} AND seq=${sequence}`
+  )
+}
+
+function share(dialect: Dialect): string {
+  return dialect === 'mariadb' ? 'LOCK IN SHARE MODE SKIP LOCKED' : 'FOR SHARE SKIP LOCKED'
+}
+
+const index = 'FORCE INDEX (PRIMARY)'
+
+function whereKeys(id: NamespaceId, keys: readonly BatchKey[]): string {
+  return `${index} WHERE ns_id=${id} AND mc_key IN (${keys.map(({ hex }) => `X'${hex}'`).join(',')})`
+}
+
+const directoryColumns = 'ns_id, mc_key, version, expire, flags, size, checksum, number'
+const logColumns = 'ns_id, mc_key, op, version, expire, flags, mc_value'
+
+function insertInto(rows: readonly DirectoryWrite[]): string {
+  const sorted = rows.toSorted((a, b) => compareKeys(a.key, b.key))
+  return `INSERT INTO mc_stored_keys (${directoryColumns}) VALUES ${sorted.map(directoryValues).join(',')}`
+}
+
+function upsert(dialect: Dialect, rows: readonly DirectoryWrite[]): string {
+  const columns = ['version', 'expire', 'flags', 'size', 'checksum', 'number']
+  // MySQL calls VALUES() deprecated, MariaDB has nothing else.
+  const [alias, given] =
+    dialect === 'mariadb'
+      ? ['', (column: string) => `VALUES(${column})`]
+      : [' AS given', (column: string) => `given.${column}`]
+  const assignments = columns.map((column) => `${column}=${given(column)}`).join(', ')
+  return `${insertInto(rows)}${alias} ON DUPLICATE KEY UPDATE ${assignments}, created=CURRENT_TIMESTAMP`
+}
+
+function directoryValues(row: DirectoryWrite): string {
+  const { key, version, expiry, flags, sizeBytes, checksum, number } = row
+  return `(${key.namespaceId},X'${key.hex}',${version},${expiry},${flags},${sizeBytes},${checksum},${number ?? 'NULL'})`
+}
+
+function logValues({ key, operation, version, expiry, flags, value }: LogRow): string {
+  const text = value === undefined ? 'NULL' : `X'${value.toString('hex')}'`
+  return `(${key.namespaceId},X'${key.hex}',${operation},${version},${expiry},${flags},${text})`
+}
+
+/** Touched rows that get the same expiry take one statement together. */
+function groupTouches(touches: Decision['touches']): Map<string, number> {
+  const groups = new Map<string, { id: NamespaceId; expiry: number; keys: BatchKey[] }>()
+  for (const { key, expiry } of touches) {
+    const name = `${key.namespaceId}:${expiry}`
+    const group = groups.get(name)
+    if (group === undefined) groups.set(name, { id: key.namespaceId, expiry, keys: [key] })
+    else group.keys.push(key)
+  }
+  const result = new Map<string, number>()
+  for (const { id, expiry, keys } of groups.values()) {
+    result.set(`ns_id=${id} AND mc_key IN (${keys.map(({ hex }) => `X'${hex}'`).join(',')})`, expiry)
+  }
+  return result
+}
+
+/** The order of the primary key. */
+export function compareKeys(a: BatchKey, b: BatchKey): number {
+  if (a.namespaceId !== b.namespaceId) return a.namespaceId - b.namespaceId
+  return a.hex < b.hex ? -1 : Number(a.hex > b.hex)
+}
+
+function literal(text: string): string {
+  return `X'${Buffer.from(text, 'utf8').toString('hex')}'`
+}
