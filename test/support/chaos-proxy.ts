@@ -1,0 +1,140 @@
+import { once } from 'node:events'
+import { type AddressInfo, createConnection, createServer, type Server, type Socket } from 'node:net'
+
+type Direction = 'toClient' | 'toServer'
+
+/**
+ * A TCP proxy before a real server, on a free loopback port, that spoils connections on command. What it is told holds for the
+ * connections at hand and for later ones.
+ */
+export class ChaosProxy {
+  readonly #server: Server
+  readonly #targetPort: number
+  readonly #pairs = new Set<{ client: Socket; target: Socket }>()
+  readonly #silent = new Set<Direction>()
+  #delayMilliseconds = 0
+  #corrupt: ((data: Buffer) => Buffer) | undefined
+  #bytesLeft = Number.POSITIVE_INFINITY
+  #bytesToClient = 0
+  #isReading = true
+
+  private constructor(targetPort: number) {
+    this.#targetPort = targetPort
+    // Half-open, so that the end of one direction passes through as it is.
+    this.#server = createServer({ allowHalfOpen: true }, (client) => this.#accept(client))
+  }
+
+  static async start(targetPort: number): Promise<ChaosProxy> {
+    const proxy = new ChaosProxy(targetPort)
+    proxy.#server.listen(0, '127.0.0.1')
+    await once(proxy.#server, 'listening')
+    return proxy
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  get connections(): number {
+    return this.#pairs.size
+  }
+
+  get bytesToClient(): number {
+    return this.#bytesToClient
+  }
+
+  /** Swallows all bytes of a direction; the connection stays. */
+  silence(...directions: Direction[]): void {
+    for (const direction of directions) this.#silent.add(direction)
+  }
+
+  /** Passes bytes on again; what was swallowed is gone. */
+  speak(): void {
+    this.#silent.clear()
+  }
+
+  delay(milliseconds: number): void {
+    this.#delayMilliseconds = milliseconds
+  }
+
+  /** Lets `change` alter the next bytes to the client, once it returns others than it was given. */
+  corruptOnce(change: (data: Buffer) => Buffer): void {
+    this.#corrupt = change
+  }
+
+  /** Cuts the connections once so many more bytes have gone to the client. */
+  cutAfter(bytes: number): void {
+    this.#bytesLeft = bytes
+  }
+
+  /** Stops taking bytes from the server, as a network does whose other end is full. */
+  stopReading(): void {
+    this.#isReading = false
+    for (const { target } of this.#pairs) target.pause()
+  }
+
+  startReading(): void {
+    this.#isReading = true
+    for (const { target } of this.#pairs) target.resume()
+  }
+
+  /** Ends all connections at once, without a farewell. */
+  cut(): void {
+    for (const { client, target } of this.#pairs) {
+      client.resetAndDestroy()
+      target.resetAndDestroy()
+    }
+    this.#pairs.clear()
+  }
+
+  async stop(): Promise<void> {
+    const closed = once(this.#server, 'close')
+    this.#server.close()
+    this.cut()
+    await closed
+  }
+
+  #accept(client: Socket): void {
+    const target = createConnection({ port: this.#targetPort, host: '127.0.0.1', allowHalfOpen: true })
+    const pair = { client, target }
+    this.#pairs.add(pair)
+    const forget = (): void => {
+      client.destroy()
+      target.destroy()
+      this.#pairs.delete(pair)
+    }
+    for (const socket of [client, target]) socket.setNoDelay(true).on('error', forget).on('close', forget)
+    client.on('data', (data) => this.#pass('toServer', target, data)).on('end', () => target.end())
+    target.on('data', (data) => this.#passToClient(client, data)).on('end', () => client.end())
+    if (!this.#isReading) target.pause()
+  }
+
+  #passToClient(client: Socket, data: Buffer): void {
+    let bytes = data
+    if (this.#corrupt !== undefined) {
+      bytes = this.#corrupt(data)
+      if (bytes !== data) this.#corrupt = undefined
+    }
+    if (bytes.length < this.#bytesLeft) {
+      this.#bytesLeft -= bytes.length
+      this.#pass('toClient', client, bytes)
+      return
+    }
+    this.#pass('toClient', client, bytes.subarray(0, this.#bytesLeft))
+    this.#bytesLeft = Number.POSITIVE_INFINITY
+    for (const { client: other, target } of this.#pairs) {
+      other.end()
+      target.destroy()
+    }
+  }
+
+  #pass(direction: Direction, socket: Socket, data: Buffer): void {
+    if (this.#silent.has(direction)) return
+    if (direction === 'toClient') this.#bytesToClient += data.length
+    const write = (): void => {
+      if (!socket.destroyed) socket.write(data)
+    }
+    if (this.#delayMilliseconds === 0) write()
+    else setTimeout(write, this.#delayMilliseconds)
+  }
+}
