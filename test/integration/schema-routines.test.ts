@@ -131,6 +131,7 @@ describe.each(engineList)('the routines on %s', (engine) => {
     ['CALL drop_namespace(7)', 'unknown namespace 7'],
     ["CALL set_key(ns('nobody'), 'k', 'v', 0)", "unknown namespace 'nobody'"],
     ["SELECT ns('öne')", "unknown namespace 'öne'"],
+    ["SELECT ns(REPEAT('x', 300))", `unknown namespace '${'x'.repeat(98)}`],
     ['SELECT ns(NULL)', 'unknown namespace NULL'],
     ["CALL set_key(1, '', 'v', 0)", 'a key has 1 to 250 bytes, this one has 0'],
     ["CALL set_key(1, REPEAT('k', 251), 'v', 0)", 'a key has 1 to 250 bytes, this one has 251'],
