@@ -1,0 +1,239 @@
+import { replyOf, WhiteholeError } from '../domain/errors.ts'
+import { composeItemKey } from '../domain/key.ts'
+import type { CachedItem } from '../domain/local-reads.ts'
+import { type Exptime, relativeExptimeMaxSeconds } from '../domain/mutation.ts'
+import type { Version } from '../domain/version.ts'
+import type { RequestKey, RetrievalRequest } from '../wire/memcached/request.ts'
+import { type Conversation, unknownNamespace } from './conversation.ts'
+import type { Reply } from './replies.ts'
+
+/** Keys of one request that are asked for at a time: with values of 1 MiB that many wait in memory. */
+const windowKeys = 64
+/** A long list's reply goes out in pieces of about this size; up to here an error can still replace it. */
+const pieceBytes = 256 * 1024
+
+type Versions = readonly (Version | undefined)[]
+
+/** `get gets gat gats` */
+export function retrieve(conversation: Conversation, request: RetrievalRequest): void {
+  const reply = conversation.begin(request.form)
+  const { keys, withCas, touch } = request
+  if (!conversation.services.reads.serving) reply.answer(notServing)
+  else if (touch === undefined && !withCas) new Retrieval(conversation, { reply, keys, counted: true }).start()
+  else void retrieveSlowly(conversation, reply, request)
+}
+
+const notServing = new WhiteholeError('not-serving', '').reply
+
+/** What asks the directory or the writer first. */
+async function retrieveSlowly(conversation: Conversation, reply: Reply, request: RetrievalRequest): Promise<void> {
+  const { keys, withCas, touch } = request
+  try {
+    for (const key of keys) {
+      if (conversation.naming.find(key) !== undefined) continue
+      reply.answer(unknownNamespace)
+      return
+    }
+    if (touch !== undefined && isOver(touch, conversation.services.nowSeconds())) {
+      await retrieveLast(conversation, reply, request)
+      return
+    }
+    const present = touch === undefined ? keys : await touchAll(conversation, keys, touch)
+    const versions = withCas ? await versionsOf(conversation, present) : undefined
+    new Retrieval(conversation, { reply, keys: present, versions, counted: touch === undefined }).start()
+  } catch (error) {
+    fail(conversation, reply, replyOf(error))
+  }
+}
+
+function fail(conversation: Conversation, reply: Reply, line: string): void {
+  // Items have gone out: nothing that could follow says that some are missing.
+  if (reply.committed) conversation.abort()
+  reply.answer(line)
+}
+
+/** Whether an item with this expiry is gone at once. */
+function isOver(exptime: Exptime, nowSeconds: number): boolean {
+  return exptime < 0 || (exptime > relativeExptimeMaxSeconds && exptime <= nowSeconds)
+}
+
+/** Touches first, since only the directory can tell whether the key lives; then what was touched is read. */
+async function touchAll(
+  conversation: Conversation,
+  keys: readonly RequestKey[],
+  exptime: Exptime,
+): Promise<readonly RequestKey[]> {
+  const outcomes = await Promise.all(keys.map((key) => touchOne(conversation, key, exptime)))
+  return keys.filter((_key, index) => outcomes[index])
+}
+
+async function touchOne(conversation: Conversation, key: RequestKey, exptime: Exptime): Promise<boolean> {
+  const namespace = conversation.naming.find(key)
+  if (namespace === undefined) throw new WhiteholeError('unknown-namespace', 'dropped meanwhile')
+  const mutation = {
+    kind: 'touch',
+    namespaceId: namespace.id,
+    key: conversation.naming.keyOf(key),
+    exptime,
+  } as const
+  const touched = (await conversation.mutations.submit(mutation)) === 'touched'
+  const counters = conversation.services.counters.of(namespace.name)
+  counters.cmd_touch++
+  if (touched) counters.touch_hits++
+  else counters.touch_misses++
+  return touched
+}
+
+/**
+ * `gat -1`: the touch ends the item, so it is read before; what is read counts if the touch then found the key alive. A set from
+ * elsewhere in between is ended too and its value not seen: no one entry of the log could do both.
+ */
+async function retrieveLast(conversation: Conversation, reply: Reply, request: RetrievalRequest): Promise<void> {
+  const versions = request.withCas ? await versionsOf(conversation, request.keys) : undefined
+  for (const [index, key] of request.keys.entries()) {
+    const item = await fetchOne(conversation, key)
+    if (!(await touchOne(conversation, key, request.touch ?? 0)) || item === undefined) continue
+    if (versions === undefined) addItem(reply, key, item)
+    else if (versions[index] !== undefined) addItem(reply, key, item, versions[index])
+    if (reply.bytes >= pieceBytes) reply.commit()
+    if (conversation.blocked) await new Promise<void>((resolve) => conversation.whenWritable(resolve))
+  }
+  reply.add('END\r\n')
+  reply.finish()
+}
+
+function fetchOne(conversation: Conversation, key: RequestKey): Promise<CachedItem | undefined> {
+  const { naming, services } = conversation
+  const namespace = naming.find(key)
+  if (namespace === undefined) return Promise.resolve(undefined)
+  return new Promise((resolve, reject) => {
+    services.reads.fetch(composeItemKey(namespace.name, naming.keyOf(key)), (item, error) => {
+      if (error !== undefined) reject(error)
+      else if (!services.reads.serving) reject(new WhiteholeError('not-serving', 'while it was read'))
+      else resolve(item !== undefined && item.cas > (naming.find(key)?.watermark ?? Infinity) ? item : undefined)
+    })
+  })
+}
+
+/** The version first, then the item: the other way round an old value would go out with a new token (races.md R23). */
+async function versionsOf(conversation: Conversation, keys: readonly RequestKey[]): Promise<Versions> {
+  const { naming, services } = conversation
+  const indexes = new Map<number, number[]>()
+  for (const [index, key] of keys.entries()) {
+    const id = naming.find(key)?.id
+    if (id === undefined) continue
+    const list = indexes.get(id)
+    if (list === undefined) indexes.set(id, [index])
+    else list.push(index)
+  }
+  const versions: (Version | undefined)[] = Array.from({ length: keys.length })
+  const questions = [...indexes].map(async ([id, list]) => {
+    const asked = list.map((index) => naming.keyOf(keys[index] ?? ''))
+    const answers = await services.directory.versions(id, asked)
+    for (const [at, index] of list.entries()) versions[index] = answers[at]
+  })
+  await Promise.all(questions)
+  return versions
+}
+
+function addItem(reply: Reply, key: RequestKey, item: CachedItem, version?: Version): void {
+  const { flags, value } = item
+  reply.add(`VALUE ${key} ${flags} ${value.length}${version === undefined ? '' : ` ${version}`}\r\n`)
+  reply.addValue(value)
+  reply.add('\r\n')
+}
+
+/** Hot path: items of a list of keys, in its order, out of this node's memcached. */
+class Retrieval {
+  readonly #conversation: Conversation
+  readonly #reply: Reply
+  readonly #keys: readonly RequestKey[]
+  readonly #versions: Versions | undefined
+  readonly #counted: boolean
+  #asked = 0
+  #answered = 0
+  #asking = false
+  #over = false
+
+  constructor(
+    conversation: Conversation,
+    given: { reply: Reply; keys: readonly RequestKey[]; versions?: Versions | undefined; counted: boolean },
+  ) {
+    this.#conversation = conversation
+    this.#reply = given.reply
+    this.#keys = given.keys
+    this.#versions = given.versions
+    this.#counted = given.counted
+  }
+
+  start(): void {
+    if (this.#keys.length === 0) this.#end('END\r\n')
+    else this.#ask()
+  }
+
+  /** A loop, not a recursion: answers may come before `fetch` returns. */
+  #ask = (): void => {
+    if (this.#asking) return
+    this.#asking = true
+    const { naming, services } = this.#conversation
+    while (!this.#over && this.#asked < this.#keys.length && this.#asked - this.#answered < windowKeys) {
+      if (this.#conversation.blocked) {
+        this.#conversation.whenWritable(this.#ask)
+        break
+      }
+      const key = this.#keys[this.#asked++] as RequestKey
+      const namespace = naming.find(key)
+      if (namespace === undefined) this.#fail(unknownNamespace)
+      else services.reads.fetch(composeItemKey(namespace.name, naming.keyOf(key)), this.#receive)
+    }
+    this.#asking = false
+  }
+
+  #receive = (item: CachedItem | undefined, error: Error | undefined): void => {
+    if (this.#over) return
+    if (error !== undefined) {
+      this.#fail(replyOf(error))
+      return
+    }
+    // What was asked for while the contents were good may be answered after they were thrown away.
+    if (!this.#conversation.services.reads.serving) {
+      this.#fail(notServing)
+      return
+    }
+    const index = this.#answered++
+    this.#take(this.#keys[index] as RequestKey, index, item)
+    if (this.#answered === this.#keys.length) this.#end('END\r\n')
+    else this.#ask()
+  }
+
+  #take(key: RequestKey, index: number, item: CachedItem | undefined): void {
+    // At this instant: a flush that was applied while the item was on its way makes it a miss.
+    const namespace = this.#conversation.naming.find(key)
+    if (namespace === undefined) return
+    const live = item !== undefined && item.cas > namespace.watermark
+    const version = this.#versions?.[index]
+    // The directory knows of no such key: then the item lives only by this memcached's clock.
+    const hit = live && (this.#versions === undefined || version !== undefined)
+    if (this.#counted) {
+      const counters = this.#conversation.services.counters.of(namespace.name)
+      counters.cmd_get++
+      if (hit) counters.get_hits++
+      else counters.get_misses++
+      if (item !== undefined && !live) counters.get_flushed++
+    }
+    if (!hit) return
+    addItem(this.#reply, key, item, version)
+    if (this.#reply.bytes >= pieceBytes && this.#keys.length > 1) this.#reply.commit()
+  }
+
+  #fail(line: string): void {
+    this.#over = true
+    fail(this.#conversation, this.#reply, line)
+  }
+
+  #end(text: string): void {
+    this.#over = true
+    this.#reply.add(text)
+    this.#reply.finish()
+  }
+}

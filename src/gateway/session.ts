@@ -1,0 +1,273 @@
+import type { Socket } from 'node:net'
+import type { MutationSession } from '../domain/mutations.ts'
+import { loud, type ReplyForm, type Request } from '../wire/memcached/request.ts'
+import { RequestParser } from '../wire/memcached/request-parser.ts'
+import type { RequestLimits } from '../wire/memcached/text-commands.ts'
+import type { Conversation, GatewayServices, ServerFigures } from './conversation.ts'
+import { type Company, companyOf, dispatch } from './dispatch.ts'
+import type { Naming } from './naming.ts'
+import { Replies, type Reply, type ReplyWriter } from './replies.ts'
+
+export interface SessionLimits {
+  /** Requests that may wait for their replies. */
+  readonly requestsInFlightMax: number
+  /** Replies that may wait for the client to read them. */
+  readonly replyBytesMax: number
+  /** A client that leaves its replies unread for so long is closed. */
+  readonly unreadMilliseconds: number
+  /** A request that has begun must be there within this time. */
+  readonly requestMilliseconds: number
+  /** Undefined: a client may idle for ever, as with memcached. */
+  readonly idleMilliseconds: number | undefined
+}
+
+export interface SessionSetting {
+  readonly services: GatewayServices
+  readonly naming: Naming
+  readonly limits: SessionLimits
+  readonly requestLimits: RequestLimits
+  describe(): ServerFigures
+  /** Once, when the connection is gone and nothing of it is under way. */
+  onGone(session: Session): void
+}
+
+/** Reads hold their values in memory until they are sent. */
+const readsInFlightMax = 128
+/** How long a client that we have said goodbye to may take to close its side. */
+const lingerMilliseconds = 5000
+/** Bodies of writes that wait for their reply. */
+const heldBytesMax = 8 * 1024 * 1024
+
+/**
+ * One client's connection.
+ *
+ *     open → finishing   the client has sent its last byte, said quit, or the gateway closes: what is there is still answered
+ *          → ended    the last reply is handed over; waits for the client to close its side
+ *          → gone
+ */
+export class Session implements Conversation, ReplyWriter {
+  readonly services: GatewayServices
+  readonly naming: Naming
+  readonly remoteAddress: string
+  readonly #socket: Socket
+  readonly #setting: SessionSetting
+  readonly #parser: RequestParser
+  readonly #replies = new Replies(this)
+  #state: 'open' | 'finishing' | 'ended' | 'gone' = 'open'
+  #mutations: MutationSession | undefined
+  /** What those under way are; a request of other company waits in `#held` until they are answered. */
+  #company: Company = 'any'
+  #held: Exclude<Request, { kind: 'quit' }> | undefined
+  #inFlight = 0
+  #heldBytes = 0
+  /** The parser has nothing complete left. */
+  #hungry = true
+  #pulling = false
+  #waitingForRoom: (() => void)[] = []
+  // Times by the gateway's sweep, in milliseconds.
+  #lastByteAt = performance.now()
+  #requestBeganAt: number | undefined
+  #unreadSince: number | undefined
+  #flushedBytes = 0
+  #endedAt = 0
+
+  constructor(socket: Socket, setting: SessionSetting) {
+    this.#socket = socket
+    this.#setting = setting
+    this.services = setting.services
+    this.naming = setting.naming
+    this.remoteAddress = socket.remotePort === undefined ? 'unix' : `tcp:${socket.remoteAddress}:${socket.remotePort}`
+    this.#parser = new RequestParser(setting.requestLimits)
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk))
+    socket.on('end', () => this.finish())
+    socket.on('drain', () => this.#onRoom())
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => this.#onClose())
+  }
+
+  get mutations(): MutationSession {
+    this.#mutations ??= this.services.mutations.openSession()
+    return this.#mutations
+  }
+
+  get blocked(): boolean {
+    return this.#socket.writableLength + this.#replies.bytes >= this.#setting.limits.replyBytesMax
+  }
+
+  get closed(): boolean {
+    return this.#state === 'ended' || this.#state === 'gone'
+  }
+
+  get idleSeconds(): number {
+    return Math.floor((performance.now() - this.#lastByteAt) / 1000)
+  }
+
+  begin(form: ReplyForm, heldBytes = 0): Reply {
+    this.#inFlight++
+    this.#heldBytes += heldBytes
+    return this.#replies.begin(form.quiet, heldBytes)
+  }
+
+  whenWritable(callback: () => void): void {
+    this.#waitingForRoom.push(callback)
+  }
+
+  abort(): void {
+    this.#socket.destroy()
+  }
+
+  describe(): ServerFigures {
+    return this.#setting.describe()
+  }
+
+  /** No more bytes are taken; what is complete is still answered, then the connection is closed. */
+  finish(): void {
+    if (this.#state !== 'open') return
+    this.#state = 'finishing'
+    this.#pull()
+  }
+
+  /** Called by the gateway every second or so: closes a client that is too slow. True where it was. */
+  sweep(now: number): boolean {
+    const { limits } = this.#setting
+    if (this.#state === 'ended' && now - this.#endedAt > lingerMilliseconds) this.#socket.destroy()
+    const unread = this.#unreadFor(now)
+    const request = this.#requestBeganAt === undefined ? 0 : now - this.#requestBeganAt
+    const idle = this.#inFlight === 0 ? now - this.#lastByteAt : 0
+    const slow =
+      unread > limits.unreadMilliseconds ||
+      request > limits.requestMilliseconds ||
+      idle > (limits.idleMilliseconds ?? Infinity)
+    if (slow) this.#socket.destroy()
+    return slow
+  }
+
+  writeText(text: string): void {
+    this.services.counters.bytesWritten += text.length
+    if (!this.#socket.destroyed) this.#socket.write(text, 'latin1')
+  }
+
+  write(parts: readonly (string | Buffer)[], bytes: number): void {
+    this.services.counters.bytesWritten += bytes
+    if (this.#socket.destroyed) return
+    this.#socket.cork()
+    for (const part of parts) {
+      if (typeof part === 'string') this.#socket.write(part, 'latin1')
+      else this.#socket.write(part)
+    }
+    this.#socket.uncork()
+  }
+
+  onReply(reply: Reply): void {
+    this.#inFlight--
+    this.#heldBytes -= reply.heldBytes
+    if (this.#state === 'gone') this.#closeMutations()
+    else if (!this.#hungry || this.#held !== undefined || this.#state === 'finishing') this.#pull()
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.closed) return
+    this.services.counters.bytesRead += chunk.length
+    this.#lastByteAt = performance.now()
+    this.#parser.feed(chunk)
+    this.#hungry = false
+    this.#pull()
+  }
+
+  #onRoom(): void {
+    this.#unreadSince = undefined
+    const waiting = this.#waitingForRoom
+    this.#waitingForRoom = []
+    for (const callback of waiting) callback()
+    this.#pull()
+  }
+
+  /** Takes what the parser has as long as it may be taken. Not reentrant: replies may be finished before `dispatch` returns. */
+  #pull(): void {
+    if (this.#pulling || this.closed) return
+    this.#pulling = true
+    while (this.#mayTake()) {
+      const request = this.#held ?? this.#parser.next()
+      if (request === undefined) {
+        this.#hungry = true
+        break
+      }
+      this.#requestBeganAt = undefined
+      if (request.kind === 'quit') {
+        this.#quit(request.line)
+      } else if (this.#fits(request)) {
+        this.#held = undefined
+        dispatch(this, request)
+      } else {
+        this.#held = request
+        break
+      }
+    }
+    this.#pulling = false
+    this.#afterPull()
+  }
+
+  #mayTake(): boolean {
+    const most = this.#company === 'read' ? readsInFlightMax : this.#setting.limits.requestsInFlightMax
+    return this.#inFlight < most && this.#heldBytes < heldBytesMax && !this.blocked && !this.closed
+  }
+
+  #fits(request: Exclude<Request, { kind: 'quit' }>): boolean {
+    const company = companyOf(request)
+    if (company === 'any') return true
+    if (this.#inFlight > 0 && (company !== this.#company || company === 'alone')) return false
+    this.#company = company
+    return true
+  }
+
+  /** The parser has ended: nothing follows. */
+  #quit(line: string | undefined): void {
+    if (line !== undefined) this.begin(loud).answer(line)
+    if (this.#state === 'open') this.#state = 'finishing'
+  }
+
+  #afterPull(): void {
+    const full = !this.#hungry || this.#held !== undefined
+    this.#requestBeganAt = full || !this.#parser.midRequest ? undefined : (this.#requestBeganAt ?? performance.now())
+    if (this.#state === 'finishing' && !full && this.#inFlight === 0) {
+      this.#end()
+    } else if (full && !this.#socket.isPaused()) {
+      this.#socket.pause()
+    } else if (!full && this.#socket.isPaused()) {
+      this.#socket.resume()
+    }
+  }
+
+  #end(): void {
+    this.#state = 'ended'
+    this.#endedAt = performance.now()
+    this.#replies.flush()
+    this.#socket.end()
+    // What it still sends is read and thrown away, else its last replies could be lost to a reset.
+    this.#socket.resume()
+  }
+
+  #unreadFor(now: number): number {
+    // What the kernel has taken: bytes written also counts what waits in the socket.
+    const flushed = this.#socket.bytesWritten - this.#socket.writableLength
+    if (this.#socket.writableLength === 0 || flushed !== this.#flushedBytes) this.#unreadSince = undefined
+    else this.#unreadSince ??= now
+    this.#flushedBytes = flushed
+    return this.#unreadSince === undefined ? 0 : now - this.#unreadSince
+  }
+
+  #onClose(): void {
+    this.#state = 'gone'
+    this.#held = undefined
+    this.#waitingForRoom = []
+    this.#closeMutations()
+    this.#setting.onGone(this)
+  }
+
+  /** Writes that were taken are executed, whether or not their client is still there. */
+  #closeMutations(): void {
+    if (this.#inFlight > 0 || this.#mutations === undefined) return
+    this.#mutations.close()
+    this.#mutations = undefined
+  }
+}
