@@ -126,6 +126,9 @@ const gatewaySchema = z
     replyBytesMax: bytes(2 * mebibyte, 1024 * mebibyte)
       .default(16 * mebibyte)
       .describe('Replies that may wait for one slow client; then its socket is not read for a while.'),
+    stallTimeoutSeconds: count(86_400)
+      .default(60)
+      .describe('A client that takes no reply, or sends no more of a request that it began, for so long is cut off.'),
   })
   .prefault({})
   .describe('Limits towards clients.')

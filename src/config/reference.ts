@@ -10,7 +10,7 @@ export function configurationReference(): string {
 interface JsonSchema {
   readonly type?: string
   readonly description?: string
-  readonly default?: string | number | boolean | object
+  readonly default?: string | number | boolean
   readonly enum?: readonly string[]
   readonly properties?: Record<string, JsonSchema>
   readonly required?: readonly string[]

@@ -1,0 +1,67 @@
+import { type Command, Option } from 'commander'
+import { type InitOptions, initConfigured, initSandbox, printableSchema } from '../compose/init.ts'
+import { defaultSandboxFolder } from '../compose/open-cluster.ts'
+import type { Finish } from './command-line.ts'
+import { exitCode, UsageError } from './exit.ts'
+import { command, type CommonOptions } from './options.ts'
+import { print, printJson } from './output.ts'
+
+interface GivenOptions extends CommonOptions {
+  readonly print?: boolean
+  readonly dialect: 'mariadb' | 'mysql'
+  readonly adminUser: string
+  readonly adminPasswordFile?: string
+  readonly adminSocket?: string
+  readonly accountHost: string
+  readonly applicationUser: string
+  readonly applicationPasswordFile?: string
+  readonly monitorUser: string
+  readonly monitorPasswordFile?: string
+}
+
+export function initCommand(finish: Finish): Command {
+  return command('init', 'Create or migrate the schema, the users and their grants on the primary; safe to repeat.')
+    .addOption(new Option('--config <file>', "a node's configuration: names the databases and the node's account"))
+    .addOption(new Option('--dir <folder>', `a sandbox instead (default: ${defaultSandboxFolder})`).conflicts('config'))
+    .option('--print', 'run nothing, show the SQL')
+    .addOption(new Option('--dialect <name>', 'of the SQL shown').choices(['mariadb', 'mysql']).default('mariadb'))
+    .option('--admin-user <name>', 'who may create users and tables', 'root')
+    .option('--admin-password-file <file>', 'a file with the password of that user')
+    .option('--admin-socket <path>', "the primary's unix socket, in place of the addresses of the configuration")
+    .option('--account-host <pattern>', 'from where the created accounts may log in', '%')
+    .option('--application-user <name>', 'an account for SQL applications', 'whitehole_application')
+    .option('--application-password-file <file>', 'its password; without it the account is not created')
+    .option('--monitor-user <name>', 'an account for the monitor', 'whitehole_monitor')
+    .option('--monitor-password-file <file>', 'its password; without it the account is not created')
+    .action(async (given: GivenOptions) => {
+      const options = initOptions(given)
+      if (given.print === true) {
+        if (given.json === true) throw new UsageError('--print shows SQL: it has no JSON form')
+        print(printableSchema(given.dialect, given.config, options))
+        return finish(exitCode.done)
+      }
+      const { applied } =
+        given.config === undefined
+          ? await initSandbox(given.dir ?? defaultSandboxFolder)
+          : await initConfigured(given.config, options)
+      if (given.json === true) printJson({ applied })
+      else print(applied.length === 0 ? 'The schema is up to date.' : `Applied: ${applied.join(', ')}.`)
+      finish(exitCode.done)
+    })
+}
+
+function initOptions(given: GivenOptions): InitOptions {
+  const { adminUser, adminPasswordFile, adminSocket, accountHost } = given
+  const { applicationUser, applicationPasswordFile, monitorUser, monitorPasswordFile } = given
+  return {
+    adminUser,
+    adminPasswordFile,
+    adminSocket,
+    accountHost,
+    application:
+      applicationPasswordFile === undefined
+        ? undefined
+        : { user: applicationUser, passwordFile: applicationPasswordFile },
+    monitor: monitorPasswordFile === undefined ? undefined : { user: monitorUser, passwordFile: monitorPasswordFile },
+  }
+}

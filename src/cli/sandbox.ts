@@ -1,0 +1,30 @@
+import type { Command } from 'commander'
+import { defaultSandboxFolder } from '../compose/open-cluster.ts'
+import { controlProcess } from '../compose/sandbox-control.ts'
+import type { Finish } from './command-line.ts'
+import { exitCode } from './exit.ts'
+import { command, type CommonOptions, sandboxCommand } from './options.ts'
+import { print, printJson } from './output.ts'
+
+const actions = [
+  ['stop', 'Stop one process in an orderly way; it stays down until it is started.'],
+  ['start', 'Start one process again, and wait until it answers.'],
+  ['kill', 'Kill one process (SIGKILL), as a crash would; it stays down until it is started.'],
+] as const
+
+export function sandboxCommands(finish: Finish): Command {
+  const group = command('sandbox', 'Stop, start or kill one process of a running sandbox: db1, memcached2, node1 …')
+  for (const [action, summary] of actions) {
+    const one = sandboxCommand(action, summary)
+      .argument('<name>', 'the process, as "whitehole status" names it')
+      .action(async (name: string, options: CommonOptions) => {
+        const process = await controlProcess(options.dir ?? defaultSandboxFolder, { command: action, name })
+        const { state, pid } = process
+        if (options.json === true) printJson({ name, state, pid })
+        else print(pid === null ? `${name} is ${state}` : `${name} is ${state} (pid ${pid})`)
+        finish(exitCode.done)
+      })
+    group.addCommand(one)
+  }
+  return group
+}

@@ -1,0 +1,109 @@
+import type { Connection, RowDataPacket } from 'mysql2/promise'
+import { z } from 'zod'
+import { askHttp, type HttpEndpoint } from './http-client.ts'
+
+/** `whitehole status --json`: a contract with scripts outside of the project (DESIGN §10). */
+export interface ClusterStatus {
+  readonly ready: boolean
+  readonly topology: string
+  readonly mode: string
+  readonly epoch: number
+  readonly databases: readonly DatabaseStatus[]
+  readonly nodes: readonly NodeEntry[]
+  readonly monitors: readonly { name: string; http: string; pid: number | null; acting: boolean }[]
+  readonly namespaces: readonly NamespaceEntry[]
+}
+
+export interface DatabaseStatus {
+  readonly name: string
+  readonly engine: string
+  readonly datacenter: string
+  readonly address: string
+  readonly socket: string | null
+  readonly role: 'primary' | 'standby' | 'relay' | 'member' | 'unknown'
+  readonly position: string | null
+  readonly pid: number | null
+}
+
+export interface NodeEntry {
+  readonly name: string
+  readonly datacenter: string
+  readonly state: string
+  readonly pid: number | null
+  readonly http: string
+  readonly memcached: { readonly address: string; readonly version: string | null; readonly pid: number | null }
+  readonly listeners: readonly ListenerEntry[]
+  readonly source: string | null
+  readonly position: string | null
+  readonly lagSeconds: number | null
+}
+
+export type ListenerEntry =
+  { readonly address: string; readonly namespace: string } | { readonly address: string; readonly namespaceFrom: 'key' }
+
+export interface NamespaceEntry {
+  readonly id: number
+  readonly name: string
+  readonly generation: number
+  /** Live keys of the directory; null where no database could be asked. */
+  readonly keys: number | null
+}
+
+const nodeStatusSchema = z.object({
+  name: z.string(),
+  datacenter: z.string(),
+  state: z.string(),
+  failure: z.string().nullish(),
+  pid: z.number(),
+  memcached: z.object({ address: z.string(), version: z.string().nullable(), pid: z.number().nullable() }),
+  listeners: z.array(
+    z.union([
+      z.object({ address: z.string(), namespace: z.string() }),
+      z.object({ address: z.string(), namespaceFrom: z.literal('key') }),
+    ]),
+  ),
+  source: z.string().nullable(),
+  position: z.string().nullable(),
+  lagSeconds: z.number().nullable(),
+  namespaces: z.array(z.object({ id: z.number(), name: z.string(), generation: z.number() })),
+})
+
+export type NodeReport = z.output<typeof nodeStatusSchema>
+
+const nodeAnswerMilliseconds = 3000
+
+/** Undefined where the node does not answer. */
+export async function askNode(endpoint: HttpEndpoint): Promise<NodeReport | undefined> {
+  try {
+    const { status, body } = await askHttp(endpoint, {
+      method: 'GET',
+      path: '/v1/status',
+      timeoutMilliseconds: nodeAnswerMilliseconds,
+    })
+    return status === 200 ? nodeStatusSchema.parse(body) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Live keys: of the namespace's generation (the version's high bits) and not expired by the database's clock. */
+const namespacesQuery = `
+  SELECT n.ns_id AS id, n.ns_name AS name, n.generation AS generation,
+    (SELECT COUNT(*) FROM memcached.mc_stored_keys k
+      WHERE k.ns_id = n.ns_id AND k.version >> 33 = n.generation AND (k.expire = 0 OR k.expire > UNIX_TIMESTAMP())) AS \`keys\`
+  FROM memcached.mc_namespaces n ORDER BY n.ns_name`
+
+export async function readNamespaces(connection: Pick<Connection, 'query'>): Promise<NamespaceEntry[]> {
+  const [rows] = await connection.query<RowDataPacket[]>(namespacesQuery)
+  return rows.map((row) => ({
+    id: Number(row['id']),
+    name: String(row['name']),
+    generation: Number(row['generation']),
+    keys: Number(row['keys']),
+  }))
+}
+
+export async function readEpoch(connection: Pick<Connection, 'query'>): Promise<number> {
+  const [rows] = await connection.query<RowDataPacket[]>("SELECT value FROM memcached.mc_meta WHERE name = 'epoch'")
+  return Number(rows[0]?.['value'] ?? 0)
+}

@@ -1,0 +1,60 @@
+import type { Connection, RowDataPacket } from 'mysql2/promise'
+import { SandboxFolder } from '../sandbox/folder.ts'
+import { rotate } from '../sandbox/rotate.ts'
+import { nodeUser } from '../sandbox/process-specs.ts'
+import { Sandbox } from '../sandbox/sandbox.ts'
+import { SandboxError } from '../sandbox/sandbox-error.ts'
+import { defaultSettings, namespacesAtStart, type SandboxSettings } from '../sandbox/topology.ts'
+import { initializeSchema } from '../schema/initialize.ts'
+import type { Accounts } from '../schema/accounts.ts'
+
+/** What `up` was asked for; what is left out stays as the folder has it. */
+export type SandboxWishes = Partial<Omit<SandboxSettings, 'format'>>
+
+/** @throws SandboxError where the wishes do not fit what the folder holds */
+export function composeSandbox(path: string, wishes: SandboxWishes, report: (message: string) => void): Sandbox {
+  const folder = SandboxFolder.make(path)
+  const former = folder.settings
+  if (former !== undefined && wishes.topology !== undefined && wishes.topology !== former.topology) {
+    throw new SandboxError(
+      `the sandbox in ${folder.path} is a "${former.topology}" and can't become a "${wishes.topology}": choose another folder with --dir`,
+    )
+  }
+  const settings = { ...defaultSettings, ...former, ...wishes }
+  return new Sandbox({ folder, settings, ownCommand: ownCommand(), initialize: initializer(folder), report })
+}
+
+/** How this very program was started, loaders included. */
+export function ownCommand(): { command: string; args: readonly string[] } {
+  return { command: process.execPath, args: [...process.execArgv, process.argv[1] ?? ''] }
+}
+
+/** @returns the file that a background sandbox writes to, its former content out of the way */
+export function prepareSupervisorLog(path: string): string {
+  const { supervisorLog } = SandboxFolder.make(path)
+  rotate(supervisorLog)
+  return supervisorLog
+}
+
+/** The accounts of a sandbox: least privilege, from this machine alone, with generated passwords. */
+export function sandboxAccounts(folder: SandboxFolder): Accounts {
+  const host = '127.0.0.1'
+  return {
+    node: { user: nodeUser, host, password: folder.secret('node') },
+    application: { user: 'whitehole_application', host, password: folder.secret('application') },
+    monitor: { user: 'whitehole_monitor', host, password: folder.secret('monitor') },
+  }
+}
+
+function initializer(folder: SandboxFolder): (primary: Connection) => Promise<void> {
+  return async (primary) => {
+    await initializeSchema(primary, { accounts: sandboxAccounts(folder) })
+    const [rows] = await primary.query<RowDataPacket[]>('SELECT ns_name AS name FROM memcached.mc_namespaces')
+    const present = new Set(rows.map((row) => String(row['name'])))
+    // On a later start a namespace that was dropped meanwhile stays dropped, but the listeners need theirs.
+    const wanted = present.size === 0 ? namespacesAtStart : (['default', 'sessions'] as const)
+    for (const name of wanted) {
+      if (!present.has(name)) await primary.query('CALL memcached.create_namespace(?)', [name])
+    }
+  }
+}
