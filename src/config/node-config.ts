@@ -129,6 +129,12 @@ const gatewaySchema = z
     stallTimeoutSeconds: count(86_400)
       .default(60)
       .describe('A client that takes no reply, or sends no more of a request that it began, for so long is cut off.'),
+    idleTimeoutSeconds: z
+      .int()
+      .min(0)
+      .max(86_400 * 365)
+      .default(0)
+      .describe('A client that asks nothing for so long is cut off; 0 never.'),
   })
   .prefault({})
   .describe('Limits towards clients.')
