@@ -134,8 +134,8 @@ async function replay(sandbox: BenchSandbox): Promise<number> {
     await sleep(20)
   }
   return (
-    (await metric(sandbox, 'whitehole_applied_entries_at_serving')) /
-    (await metric(sandbox, 'whitehole_rebuild_seconds'))
+    (await metric(sandbox, 'whitehole_last_rebuild_entries')) /
+    (await metric(sandbox, 'whitehole_last_rebuild_seconds'))
   )
 }
 

@@ -21,7 +21,7 @@ export interface ApplierOptions {
   readonly dataDirectory: string
   /** Two ids that no other reader of the log has: the applier's and the scout's. */
   readonly serverIds: { readonly applier: number; readonly scout: number }
-  readonly heartbeatSeconds: number
+  readonly heartbeatMilliseconds: number
   readonly batchItemsMax: number
   readonly batchBytesMax: number
   readonly readAheadBytesMax: number
@@ -57,11 +57,14 @@ export class Applier {
   #restarting = false
   #draining = false
   #rebuilds = 0
+  #lock: { release(): void } | undefined
+  #rebuild: { readonly since: number; readonly entriesBefore: number } | undefined
+  #lastRebuild: { readonly seconds: number; readonly entries: number } | undefined
 
   constructor(options: ApplierOptions) {
     this.#given = options
-    const { databases, serverIds, logger, heartbeatSeconds } = options
-    this.#scout = new Scout({ databases, serverId: serverIds.scout, log: this.log, logger, heartbeatSeconds })
+    const { databases, serverIds, logger, heartbeatMilliseconds } = options
+    this.#scout = new Scout({ databases, serverId: serverIds.scout, log: this.log, logger, heartbeatMilliseconds })
   }
 
   get state(): NodeState {
@@ -86,14 +89,29 @@ export class Applier {
     return this.#rebuilds
   }
 
+  /** The last finished one: from its begin to serving. */
+  get lastRebuild(): { readonly seconds: number; readonly entries: number } | undefined {
+    return this.#lastRebuild
+  }
+
   /** When the last applied transaction was written, by the database's clock; 0 before the first. */
   get lastAppliedSeconds(): number {
     return this.#lastAppliedSeconds
   }
 
+  /** @throws WhiteholeError `bad-configuration` where another node fills this memcached */
+  async lock(): Promise<void> {
+    this.#lock = await lockMemcached(this.#given.memcached)
+  }
+
+  unlock(): void {
+    this.#lock?.release()
+    this.#lock = undefined
+  }
+
   /** Resolves when `signal` is aborted, or the log turns out to be unreadable. */
   async run(signal: AbortSignal): Promise<void> {
-    const lock = await lockMemcached(this.#given.memcached)
+    if (this.#lock === undefined) throw new Error('the applier runs only under the lock of its memcached')
     try {
       let contents: 'as found' | 'untrusted' = 'as found'
       while (!signal.aborted && this.#failure === undefined) {
@@ -102,7 +120,6 @@ export class Applier {
       }
     } finally {
       this.#scout.stop()
-      lock.release()
       this.#enter('stopped')
     }
   }
@@ -173,6 +190,7 @@ export class Applier {
     }
     this.#enter('rebuilding')
     this.#rebuilds++
+    this.#rebuild = { since: performance.now(), entriesBefore: this.counters.entries }
     logger.info({}, 'memcached does not say what it contains: rebuilding it from the log')
     const snapshot = await readNamespaces(this.#given.databases, logger, signal)
     this.clock.sample(snapshot.clockSeconds)
@@ -187,15 +205,15 @@ export class Applier {
   }
 
   async #follow(apply: Apply, signal: AbortSignal): Promise<void> {
-    const { databases, serverIds, logger, heartbeatSeconds, readAheadBytesMax } = this.#given
+    const { databases, serverIds, logger, heartbeatMilliseconds, readAheadBytesMax } = this.#given
     const stream = followLog({
       databases,
       serverId: serverIds.applier,
       start: apply.contains,
       signal,
       logger,
-      heartbeatSeconds,
-      readAheadBytesMax,
+      heartbeatMilliseconds,
+      bufferBytesMax: readAheadBytesMax,
       onConnected: ({ probe }) => this.#connected(apply, probe),
     })
     const iterator = stream[Symbol.asyncIterator]()
@@ -215,7 +233,7 @@ export class Applier {
 
   #connected(apply: Apply, probe: DatabaseProbe): void {
     this.#source = probe
-    this.clock.sample(probe.clockSeconds)
+    this.clock.sample(probe.clockSeconds, probe.clockSampledAtMilliseconds)
     if (this.serving) return
     this.#targets.push(probe.position)
     this.#serveIfReached(apply)
@@ -237,6 +255,13 @@ export class Applier {
     this.#scout.stop()
     this.log.reached(apply.contains, [])
     this.#targets = []
+    if (this.#state === 'rebuilding' && this.#rebuild !== undefined) {
+      const { since, entriesBefore } = this.#rebuild
+      this.#lastRebuild = {
+        seconds: (performance.now() - since) / 1000,
+        entries: this.counters.entries - entriesBefore,
+      }
+    }
     this.#enter('serving')
   }
 

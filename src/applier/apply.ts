@@ -33,6 +33,11 @@ export class ApplyCounters {
   /** Items that memcached refused to store (out of memory): it has no older value of them either. */
   refused = 0
   batches = 0
+
+  /** All that came along for keys, applied or not. */
+  get entries(): number {
+    return this.stores + this.deletes + this.touches + this.dead
+  }
 }
 
 /**

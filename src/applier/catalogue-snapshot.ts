@@ -47,7 +47,7 @@ async function readOnce(databases: Databases): Promise<CatalogueSnapshot> {
     // The rows first, the position after them: whatever the rows know lies at or before it (a catalogue may be ahead, never behind).
     const namespaces = await readRows(connection)
     const { position, clockSeconds } = await readPosition(connection, probe)
-    return { namespaces, position, clockSeconds, oldest: await oldestPosition(connection, probe.dialect) }
+    return { namespaces, position, clockSeconds, oldest: await oldestPosition(databases, probe) }
   } catch (error) {
     if (isErrno(error, noSuchTable)) {
       throw new WhiteholeError('bad-schema', 'the schema is missing: run `whitehole init`', { cause: error })

@@ -2,9 +2,9 @@
 export class DatabaseClock {
   #offsetSeconds = Date.now() / 1000 - performance.now() / 1000
 
-  /** @param clockSeconds what a database said just now */
-  sample(clockSeconds: number): void {
-    this.#offsetSeconds = clockSeconds - performance.now() / 1000
+  /** @param sampledAtMilliseconds the reading of `performance.now()` at which a database said so */
+  sample(clockSeconds: number, sampledAtMilliseconds = performance.now()): void {
+    this.#offsetSeconds = clockSeconds - sampledAtMilliseconds / 1000
   }
 
   nowSeconds(): number {

@@ -1,16 +1,12 @@
 import { BinlogConnection } from '../adapters/binlog-connection.ts'
-import {
-  closeDatabaseConnection,
-  type DatabaseProbe,
-  type Databases,
-  formatDatabaseAddress,
-} from '../adapters/databases.ts'
+import { type DatabaseProbe, type Databases, formatDatabaseAddress } from '../adapters/databases.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
-import { formatPosition, type Gtid, parsePosition, type Position } from '../domain/position.ts'
+import { formatPosition, type Gtid, type Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { DamagedEvent } from '../wire/binlog/cursor.ts'
 import { BinlogDecoder } from '../wire/binlog/decoder.ts'
 import { ChunkQueue } from './chunk-queue.ts'
+import { oldestPosition } from './oldest-position.ts'
 import { type LogChunk, Transactions } from './transactions.ts'
 
 export type { LogChunk } from './transactions.ts'
@@ -259,26 +255,3 @@ class LogFollower {
 
 /** The database's own number for "there is no log from your position on", for whatever reason. */
 const refusedPosition = 1236
-
-/** From where on this database can still tell everything. */
-async function oldestPosition(databases: Databases, probe: DatabaseProbe): Promise<Position> {
-  const connection = await databases.connect(probe.address, { database: '' })
-  const ask = async (sql: string, values: unknown[] = []): Promise<Record<string, unknown>> => {
-    const timeout = databases.access.connectTimeoutMilliseconds ?? 2000
-    const [rows] = await connection.query({ sql, values, timeout })
-    return (rows as Record<string, unknown>[])[0] ?? {}
-  }
-  try {
-    if (probe.dialect === 'mysql') {
-      const { position } = await ask('SELECT @@global.gtid_purged AS position')
-      return parsePosition('mysql', String(position))
-    }
-    // An empty position would mean the same, but only until the first file is purged.
-    const first = await ask('SHOW BINARY LOGS')
-    const { position } = await ask('SELECT BINLOG_GTID_POS(?, 4) AS position', [first['Log_name']])
-    if (typeof position !== 'string') throw new Error('the oldest file of the log was purged just now')
-    return parsePosition('mariadb', position)
-  } finally {
-    closeDatabaseConnection(connection)
-  }
-}

@@ -16,7 +16,7 @@ export class Scout {
     serverId: number
     log: FollowedPosition
     logger: Logger
-    heartbeatSeconds: number
+    heartbeatMilliseconds: number
   }
   #abort: AbortController | undefined
 
@@ -25,7 +25,7 @@ export class Scout {
     serverId: number
     log: FollowedPosition
     logger: Logger
-    heartbeatSeconds: number
+    heartbeatMilliseconds: number
   }) {
     this.#given = given
   }
@@ -44,11 +44,11 @@ export class Scout {
   }
 
   async #run(signal: AbortSignal): Promise<void> {
-    const { databases, serverId, log, logger, heartbeatSeconds } = this.#given
+    const { databases, serverId, log, logger, heartbeatMilliseconds } = this.#given
     while (!signal.aborted) {
       try {
         const start: Position = log.position ?? (await databases.findSource(undefined)).position
-        for await (const chunks of followLog({ databases, serverId, start, signal, logger, heartbeatSeconds })) {
+        for await (const chunks of followLog({ databases, serverId, start, signal, logger, heartbeatMilliseconds })) {
           // Stopped meanwhile: the applier speaks now, and it alone.
           if (signal.aborted) return
           for (const chunk of chunks) {

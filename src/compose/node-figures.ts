@@ -1,0 +1,126 @@
+import type { Figure, Labelled } from '../admin/node-metrics.ts'
+import type { Applier } from '../applier/applier.ts'
+import type { NodeState } from '../domain/node-state.ts'
+import type { GatewayCounters } from '../gateway/counters.ts'
+import { counterNames } from '../gateway/counters.ts'
+import type { WriterMetrics } from '../writer/writer-metrics.ts'
+
+const states: readonly NodeState[] = ['starting', 'catching-up', 'rebuilding', 'serving', 'draining', 'stopped']
+
+/** What `/metrics` of a node tells, beside the process's own figures. */
+export function nodeFigures(parts: {
+  applier: Applier
+  writer: WriterMetrics
+  gateway: GatewayCounters
+  lagSeconds: () => number | null
+}): Figure[] {
+  const { applier, writer, gateway } = parts
+  return [
+    {
+      name: 'state',
+      help: '1 for the state that the node is in.',
+      kind: 'gauge',
+      labels: ['state'],
+      read: () => states.map((state) => ({ labels: { state }, value: Number(applier.state === state) })),
+    },
+    {
+      name: 'lag_seconds',
+      help: 'How far memcached is behind the primary; absent while that is unknown.',
+      kind: 'gauge',
+      read: () => parts.lagSeconds() ?? undefined,
+    },
+    ...applierFigures(applier),
+    ...writerFigures(writer),
+    ...gatewayFigures(gateway),
+  ]
+}
+
+function applierFigures(applier: Applier): Figure[] {
+  const { counters } = applier
+  return [
+    counter('applied_transactions_total', 'Transactions of the log applied to memcached.', () => counters.transactions),
+    {
+      name: 'applied_entries_total',
+      help: 'Log entries for keys, by what became of them; `dead`: of a flushed generation or a dropped namespace.',
+      kind: 'counter',
+      labels: ['kind'],
+      read: () => {
+        const { stores, deletes, touches, dead } = counters
+        return Object.entries({ stores, deletes, touches, dead }).map(([kind, value]) => ({ labels: { kind }, value }))
+      },
+    },
+    counter('applied_flushes_total', 'Flushes and creations of namespaces.', () => counters.flushes),
+    counter('applied_batches_total', 'Batches sent to memcached.', () => counters.batches),
+    counter('refused_items_total', 'Items that memcached had no memory for.', () => counters.refused),
+    counter('rebuilds_total', 'Times that memcached was filled anew from the log.', () => applier.rebuilds),
+    gauge('last_rebuild_seconds', 'How long the last rebuild took.', () => applier.lastRebuild?.seconds),
+    gauge('last_rebuild_entries', 'How many log entries it replayed.', () => applier.lastRebuild?.entries),
+  ]
+}
+
+function writerFigures(writer: WriterMetrics): Figure[] {
+  return [
+    counter('writer_batches_total', 'SQL transactions committed for clients.', () => writer.batches),
+    counter('writer_batch_items_total', 'Mutations in them.', () => writer.batchItems),
+    counter('writer_acknowledged_total', 'Mutations answered with an outcome.', () => writer.acknowledged),
+    {
+      name: 'writer_errors_total',
+      help: 'Mutations answered with an error, by its code.',
+      kind: 'counter',
+      labels: ['code'],
+      read: () => Object.entries(writer.errors).map(([code, value]) => ({ labels: { code }, value })),
+    },
+    counter('writer_retries_total', 'Transactions rolled back and tried again.', () => writer.retries),
+    counter('writer_deadlocks_total', 'Deadlocks among them.', () => writer.deadlocks),
+    counter(
+      'writer_contended_total',
+      "Times a mutation was found behind somebody else's lock.",
+      () => writer.contended,
+    ),
+    counter('writer_recoveries_total', 'Times a lane lost its SQL session.', () => writer.recoveries),
+    counter(
+      'writer_commit_seconds_total',
+      'Time from BEGIN to the answer of COMMIT, summed.',
+      () => writer.commitSecondsSum,
+    ),
+    counter(
+      'writer_acknowledgement_seconds_total',
+      'Time from submission to acknowledgement, summed.',
+      () => writer.acknowledgementSecondsSum,
+    ),
+    gauge('writer_queued_items', 'Mutations that wait for their answer.', () => writer.queuedItems),
+    gauge('writer_queued_bytes', 'Bytes of them.', () => writer.queuedBytes),
+  ]
+}
+
+function gatewayFigures(gateway: GatewayCounters): Figure[] {
+  return [
+    gauge('connections', 'Clients connected now.', () => gateway.currConnections),
+    counter('connections_total', 'Clients that have connected.', () => gateway.totalConnections),
+    counter('connections_rejected_total', 'Clients turned away: too many.', () => gateway.rejectedConnections),
+    counter('connections_slow_total', 'Clients closed because they were too slow.', () => gateway.slowConnections),
+    counter('received_bytes_total', 'Bytes from clients.', () => gateway.bytesRead),
+    counter('sent_bytes_total', 'Bytes to clients.', () => gateway.bytesWritten),
+    {
+      name: 'commands_total',
+      help: "memcached's own counters, for each namespace.",
+      kind: 'counter',
+      labels: ['namespace', 'counter'],
+      read: () => namespaceCounters(gateway),
+    },
+  ]
+}
+
+function* namespaceCounters(gateway: GatewayCounters): Iterable<Labelled> {
+  for (const [namespace, counters] of gateway.entries()) {
+    for (const name of counterNames) yield { labels: { namespace, counter: name }, value: counters[name] }
+  }
+}
+
+function counter(name: string, help: string, read: () => number): Figure {
+  return { name, help, kind: 'counter', read }
+}
+
+function gauge(name: string, help: string, read: () => number | undefined): Figure {
+  return { name, help, kind: 'gauge', read }
+}

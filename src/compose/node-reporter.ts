@@ -1,0 +1,100 @@
+import type { ListenerStatus, NodeStatus } from '../admin/node-http.ts'
+import { closeDatabaseConnection, type Databases, formatDatabaseAddress } from '../adapters/databases.ts'
+import { MemcachedConnection } from '../adapters/memcached-connection.ts'
+import type { Applier } from '../applier/applier.ts'
+import type { Catalogue } from '../catalogue/catalogue.ts'
+import { formatAddress } from '../config/address.ts'
+import type { LoadedNodeConfig } from '../config/load.ts'
+import { WhiteholeError } from '../domain/errors.ts'
+import { formatPosition } from '../domain/position.ts'
+import type { NodeVerification } from '../recovery/verification.ts'
+import { verifyNode } from '../recovery/verify.ts'
+import { version } from '../runtime/version.ts'
+
+export interface NodeReporterParts {
+  readonly config: LoadedNodeConfig
+  readonly databases: Databases
+  readonly applier: Applier
+  readonly catalogue: Catalogue
+  readonly lagSeconds: () => number | null
+}
+
+const memcachedAnswerMilliseconds = 1000
+
+/** What a node tells of itself over HTTP. */
+export class NodeReporter {
+  readonly #parts: NodeReporterParts
+
+  constructor(parts: NodeReporterParts) {
+    this.#parts = parts
+  }
+
+  async status(): Promise<NodeStatus> {
+    const { config, applier, catalogue, lagSeconds } = this.#parts
+    const { position } = applier.log
+    return {
+      name: config.name,
+      datacenter: config.datacenter,
+      state: applier.state,
+      failure: applier.failure ?? null,
+      pid: process.pid,
+      version,
+      memcached: { address: formatAddress(config.memcached.address), ...(await this.#memcached()) },
+      listeners: config.listeners.map((listener): ListenerStatus => {
+        const address = formatAddress(listener.listen)
+        return listener.kind === 'bound'
+          ? { address, namespace: listener.namespace }
+          : { address, namespaceFrom: 'key' }
+      }),
+      source: applier.source === undefined ? null : formatDatabaseAddress(applier.source.address),
+      position: position === undefined ? null : formatPosition(position),
+      lagSeconds: lagSeconds(),
+      namespaces: [...catalogue.all()].map(({ id, name, generation }) => ({ id, name, generation })),
+    }
+  }
+
+  /** Against the directory of the database that this node follows. */
+  async verify(signal: AbortSignal): Promise<NodeVerification> {
+    const { config, applier, databases, catalogue } = this.#parts
+    if (!applier.serving || applier.source === undefined) {
+      throw new WhiteholeError('not-serving', `${config.name} is ${applier.state}: only a serving node can be verified`)
+    }
+    const memcachedAddress = config.memcached.address
+    const directory = await databases.connect(applier.source.address)
+    let memcached: MemcachedConnection | undefined
+    try {
+      memcached = await MemcachedConnection.connect(memcachedAddress)
+      const { name } = config
+      const limits = { folder: config.dataDirectory }
+      return await verifyNode({
+        name,
+        directory,
+        memcached,
+        memcachedAddress,
+        namespaces: catalogue,
+        log: applier.log,
+        signal,
+        limits,
+      })
+    } finally {
+      memcached?.destroy()
+      closeDatabaseConnection(directory)
+    }
+  }
+
+  async #memcached(): Promise<{ version: string | null; pid: number | null }> {
+    let connection: MemcachedConnection | undefined
+    try {
+      const { address } = this.#parts.config.memcached
+      connection = await MemcachedConnection.connect(address, { timeoutMilliseconds: memcachedAnswerMilliseconds })
+      const stats = new Map(
+        (await connection.lines('stats')).map((line) => line.split(' ').slice(1, 3) as [string, string]),
+      )
+      return { version: stats.get('version') ?? null, pid: Number(stats.get('pid')) }
+    } catch {
+      return { version: null, pid: null }
+    } finally {
+      connection?.destroy()
+    }
+  }
+}

@@ -1,0 +1,215 @@
+import { createHash } from 'node:crypto'
+import { listenNodeHttp, type HttpAddress } from '../admin/node-http.ts'
+import { createRegistry } from '../admin/node-metrics.ts'
+import { type DatabaseAccess, Databases } from '../adapters/databases.ts'
+import { SqlDirectoryReads } from '../adapters/directory-reads.ts'
+import { MemcachedReads } from '../adapters/memcached-reads.ts'
+import { Applier } from '../applier/applier.ts'
+import { Catalogue } from '../catalogue/catalogue.ts'
+import type { Address } from '../config/address.ts'
+import type { LoadedNodeConfig } from '../config/load.ts'
+import { describeError } from '../domain/errors.ts'
+import { GatewayCounters } from '../gateway/counters.ts'
+import { Gateway } from '../gateway/gateway.ts'
+import { createLogger, type Logger } from '../runtime/logger.ts'
+import { DueFlushes } from '../writer/due-flushes.ts'
+import { LaneDatabases } from '../writer/lane-session.ts'
+import { Writer } from '../writer/writer.ts'
+import { nodeFigures } from './node-figures.ts'
+import { PrimaryWatch } from './primary-watch.ts'
+import { NodeReporter } from './node-reporter.ts'
+
+/** Runs a node until it is told to stop. Resolves once everything of it is closed. */
+export async function runNode(config: LoadedNodeConfig): Promise<void> {
+  const logger = createLogger({ level: config.log.level, name: config.name })
+  const node = new Node(config, logger)
+  const stop = stopSignal()
+  try {
+    await node.start()
+    await stop.received
+    logger.info({}, 'stopping')
+  } finally {
+    stop.release()
+    await node.stop()
+    logger.info({}, 'stopped')
+  }
+}
+
+/** The parts of a node, wired. The order of `start` and `stop` is what matters here. */
+class Node {
+  readonly #logger: Logger
+  readonly #catalogue = new Catalogue()
+  readonly #counters = new GatewayCounters()
+  readonly #applier: Applier
+  readonly #writer: Writer
+  readonly #reads: MemcachedReads
+  readonly #directory: SqlDirectoryReads
+  readonly #gateway: Gateway
+  readonly #dueFlushes: DueFlushes
+  readonly #primaryWatch: PrimaryWatch
+  readonly #reporter: NodeReporter
+  readonly #config: LoadedNodeConfig
+  readonly #abort = new AbortController()
+  #http: { close(): Promise<void> } | undefined
+  #applying: Promise<void> = Promise.resolve()
+
+  constructor(config: LoadedNodeConfig, logger: Logger) {
+    this.#config = config
+    this.#logger = logger
+    const databases = new Databases(accessOf(config), logger)
+    const { memcached, applier, writer, databases: given } = config
+    this.#applier = new Applier({
+      databases,
+      catalogue: this.#catalogue,
+      memcached: {
+        host: memcached.address.host,
+        port: memcached.address.port,
+        restartCommand: memcached.restartCommand,
+      },
+      dataDirectory: config.dataDirectory,
+      serverIds: { applier: given.serverId, scout: scoutServerId(given.serverId) },
+      heartbeatMilliseconds: given.heartbeatSeconds * 1000,
+      ...applier,
+      logger: logger.child({ part: 'applier' }),
+    })
+    this.#writer = new Writer({
+      node: config.name,
+      database: new LaneDatabases(databases, writer.writeTimeoutMilliseconds),
+      log: this.#applier.log,
+      settings: writer,
+      logger: logger.child({ part: 'writer' }),
+    })
+    this.#reads = new MemcachedReads({
+      address: memcached.address,
+      serving: () => this.#applier.serving,
+      timeoutMilliseconds: applier.memcachedTimeoutMilliseconds,
+    })
+    this.#directory = new SqlDirectoryReads({
+      databases,
+      log: this.#applier.log,
+      timeoutMilliseconds: writer.writeTimeoutMilliseconds,
+    })
+    this.#primaryWatch = new PrimaryWatch({ databases, applier: this.#applier })
+    this.#dueFlushes = new DueFlushes({
+      namespaces: this.#catalogue,
+      flushDue: async (namespaceId, due) => this.#writer.flushDue(namespaceId, due),
+      clock: this.#applier.clock,
+      logger,
+    })
+    this.#gateway = this.#composeGateway()
+    const { lagSeconds } = this.#primaryWatch
+    this.#reporter = new NodeReporter({
+      config,
+      databases,
+      applier: this.#applier,
+      catalogue: this.#catalogue,
+      lagSeconds,
+    })
+  }
+
+  /** @throws WhiteholeError `bad-configuration` where an address is taken */
+  async start(): Promise<void> {
+    const { memcached } = this.#config
+    this.#logger.info(
+      { memcached: `${memcached.address.host}:${memcached.address.port}`, pid: process.pid },
+      'starting',
+    )
+    const registry = createRegistry(
+      this.#config.name,
+      nodeFigures({
+        applier: this.#applier,
+        writer: this.#writer.metrics,
+        gateway: this.#counters,
+        lagSeconds: this.#primaryWatch.lagSeconds,
+      }),
+    )
+    this.#http = await listenNodeHttp(httpAddress(this.#config.http.listen), {
+      status: () => this.#reporter.status(),
+      metrics: registry,
+      verify: (signal) => this.#reporter.verify(AbortSignal.any([signal, this.#abort.signal])),
+    })
+    await this.#applier.lock()
+    await this.#gateway.start()
+    this.#applying = this.#applier.run(this.#abort.signal).catch((error: unknown) => {
+      this.#logger.error({ reason: describeError(error) }, 'the applier failed')
+    })
+    this.#writer.start()
+    this.#dueFlushes.start()
+    this.#primaryWatch.start()
+  }
+
+  /** Clients first, then what carries their writes, last what applies them: whatever was taken on is still answered. */
+  async stop(): Promise<void> {
+    this.#applier.drain()
+    this.#dueFlushes.stop()
+    this.#primaryWatch.stop()
+    await this.#gateway.close()
+    await this.#writer.close()
+    this.#directory.close()
+    this.#reads.close()
+    this.#abort.abort()
+    await this.#applying
+    this.#applier.unlock()
+    await this.#http?.close()
+  }
+
+  #composeGateway(): Gateway {
+    const { gateway, listeners } = this.#config
+    return new Gateway({
+      listeners,
+      services: {
+        namespaces: this.#catalogue,
+        reads: this.#reads,
+        mutations: this.#writer,
+        directory: this.#directory,
+        counters: this.#counters,
+        nowSeconds: () => Date.now() / 1000,
+      },
+      limits: {
+        connectionsMax: gateway.connectionsMax,
+        requestsInFlightMax: gateway.requestsInFlightMax,
+        replyBytesMax: gateway.replyBytesMax,
+        unreadMilliseconds: gateway.stallTimeoutSeconds * 1000,
+        requestMilliseconds: gateway.stallTimeoutSeconds * 1000,
+      },
+    })
+  }
+}
+
+/** The database that all of this is about: its name is a part of the public interface (DESIGN §3). */
+const databaseName = 'memcached'
+
+function accessOf({ databases }: LoadedNodeConfig): DatabaseAccess {
+  return {
+    addresses: databases.addresses.map(({ host, port }) => ({ host, port })),
+    user: databases.user,
+    password: databases.password,
+    database: databaseName,
+    topology: databases.topology,
+    connectTimeoutMilliseconds: databases.connectTimeoutMilliseconds,
+  }
+}
+
+/** The scout is a reader of its own, and a server cuts off the elder of two with one id. */
+function scoutServerId(applierServerId: number): number {
+  const hash = createHash('sha256').update(`scout of ${applierServerId}`).digest().readUInt32BE(0)
+  return 1_000_000_000 + (hash % 3_000_000_000)
+}
+
+function httpAddress(address: Address): HttpAddress {
+  return address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port }
+}
+
+function stopSignal(): { received: Promise<void>; release: () => void } {
+  let received: () => void = () => {}
+  const promise = new Promise<void>((resolve) => {
+    received = resolve
+  })
+  process.on('SIGTERM', received)
+  process.on('SIGINT', received)
+  const release = (): void => {
+    process.off('SIGTERM', received)
+    process.off('SIGINT', received)
+  }
+  return { received: promise, release }
+}
