@@ -134,6 +134,7 @@ export class Applier {
     const { logger } = this.#given
     let session: MemcachedSession | undefined
     const ended = new AbortController()
+    let stopAsking = (): void => {}
     try {
       session = await this.#open(signal)
       void session.connection.closed.then(() => {
@@ -141,6 +142,7 @@ export class Applier {
         if (!signal.aborted) this.#enter('starting')
         ended.abort()
       })
+      stopAsking = keepAsking(session)
       const apply = await this.#prepare(session, contents, AbortSignal.any([signal, ended.signal]))
       await this.#follow(apply, AbortSignal.any([signal, ended.signal]))
       return 'as found'
@@ -157,6 +159,7 @@ export class Applier {
       logger.warn({ reason: describeError(error), rebuild: untrusted }, 'following the log was interrupted')
       return untrusted ? 'untrusted' : 'as found'
     } finally {
+      stopAsking()
       ended.abort()
       session?.close()
     }
@@ -301,5 +304,12 @@ export class Applier {
   }
 }
 
+/** A memcached that stalls is noticed on a quiet log too: the connection gives up a request that has no reply in time. */
+function keepAsking(session: MemcachedSession): () => void {
+  const timer = setInterval(() => void session.connection.request('mn').catch(() => {}), askMilliseconds)
+  return () => clearInterval(timer)
+}
+
+const askMilliseconds = 1000
 const settleAfterMilliseconds = 20
 const restartPauseMilliseconds = 10_000
