@@ -3,7 +3,8 @@
 -- All of them run as a locked account that may do nothing but read and write this schema, so that a read-only standby refuses
 -- them whoever calls (as root they would commit there). They touch the namespace's row by SELECT ... INTO alone: that takes no lock, where
 -- SET v = (SELECT ...) and IF (SELECT ...) hold one until the transaction's end, and a flush would wait for it. They never take a
--- lock on a row that may be missing: under REPEATABLE READ that locks its neighbours too.
+-- lock on a row that may be missing: under REPEATABLE READ that locks its neighbours too. (Under SERIALIZABLE every read locks, by
+-- the server's rule: there an open transaction does delay a flush.)
 --
 -- Strings are taken as the bytes that they have in the caller's character set. Parameters are wider than the columns, so
 -- that what does not fit gets our text and not the server's.

@@ -288,6 +288,18 @@ describe.each(engineList)('transactions that call the routines on %s', (engine) 
     },
   )
 
+  test('a touch of a row that was purged since its snapshot locks no gap and revives nothing', async () => {
+    await b.query("CALL set_key(1, 'b', 'v', 0); CALL set_key(1, 'm', 'v', 0); CALL set_key(1, 'y', 'v', 0)")
+    await a.query('START TRANSACTION; SELECT * FROM mc_stored_keys')
+    await b.query("DELETE FROM mc_stored_keys WHERE mc_key = 'm'")
+    await tail.transactions()
+    await a.query("CALL touch_key(1, 'm', 50)")
+    await b.query("CALL set_key(1, 'l', 'v', 0); CALL set_key(1, 'n', 'v', 0)")
+    await a.query('COMMIT')
+    expect((await tail.transactions()).map(entries)).toEqual([['set l'], ['set n'], []])
+    expect(await keys()).toEqual(['b', 'l', 'n', 'y'])
+  })
+
   test.each(levels)(
     'a flush or drop of an unknown namespace (%s) does not stop the creation of one beside it',
     async (level) => {
