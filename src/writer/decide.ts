@@ -65,6 +65,7 @@ export interface DirectoryWrite extends DirectoryRow {
 /** The row keeps all but its expiry (races.md R22). */
 export interface DirectoryTouch {
   readonly key: BatchKey
+  readonly version: Version
   readonly expiry: Expiry
 }
 
@@ -152,7 +153,7 @@ class Arbiter {
     const updates: DirectoryWrite[] = []
     const touches: DirectoryTouch[] = []
     for (const [key, { present, row, change }] of this.#states) {
-      if (change === 'touched' && row !== undefined) touches.push({ key, expiry: row.expiry })
+      if (change === 'touched' && row !== undefined) touches.push({ key, version: row.version, expiry: row.expiry })
       if (change === 'written') (present ? updates : inserts).push(row as DirectoryWrite)
     }
     return { inserts, updates, touches }

@@ -120,7 +120,7 @@ export class LaneDatabases implements LaneDatabase {
     })
     const asking = new Asking(connection, this.#timeoutMilliseconds)
     try {
-      const results = await asking.ask(sessionSettings(dialect))
+      const results = await asking.ask(sessionSettings())
       const session = new SqlLaneSession(asking, dialect, results)
       for (const former of formers) {
         if (isSameServer(former, session.thread)) await endFormer(asking, dialect, former)
