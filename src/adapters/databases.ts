@@ -194,7 +194,7 @@ export class Databases {
       serverId: row.serverId,
       writable: row.readOnly === 0,
       replica: replicas.length > 0,
-      position: parsePosition(dialect, state.position),
+      position: readPosition(dialect, state.position),
       clockSeconds: Number(state.clock),
       clockSampledAtMilliseconds: (asked + performance.now()) / 2,
     }
@@ -207,6 +207,16 @@ export class Databases {
 
   get #timeoutMilliseconds(): number {
     return this.access.connectTimeoutMilliseconds ?? connectTimeoutMillisecondsDefault
+  }
+}
+
+function readPosition(dialect: Dialect, text: string): Position {
+  try {
+    return parsePosition(dialect, text)
+  } catch (error) {
+    throw new WhiteholeError('log-unreadable', "its set of GTIDs can't be read; tagged GTIDs are not supported", {
+      cause: error,
+    })
   }
 }
 

@@ -106,6 +106,13 @@ export class ChaosProxy {
     for (const socket of [client, target]) socket.setNoDelay(true).on('error', forget).on('close', forget)
     client.on('data', (data) => this.#pass('toServer', target, data)).on('end', () => target.end())
     target.on('data', (data) => this.#passToClient(client, data)).on('end', () => client.end())
+    // A client that reads no more holds up the server, as without a proxy.
+    client.on('drain', () => {
+      if (this.#isReading) target.resume()
+    })
+    target.on('data', () => {
+      if (client.writableNeedDrain) target.pause()
+    })
     if (!this.#isReading) target.pause()
   }
 
