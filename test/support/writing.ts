@@ -3,7 +3,7 @@ import { keyFromText } from '../../src/domain/key.ts'
 import type { Exptime, SetMutation } from '../../src/domain/mutation.ts'
 import { silentLogger } from '../../src/runtime/logger.ts'
 import { initializeSchema } from '../../src/schema/initialize.ts'
-import { LaneDatabases } from '../../src/writer/lane-session.ts'
+import { LaneDatabases, type LaneSession } from '../../src/writer/lane-session.ts'
 import { Writer, type WriterSettings } from '../../src/writer/writer.ts'
 import { Database, type Engine } from './databases.ts'
 import { LaneLog } from './lane-log.ts'
@@ -60,12 +60,27 @@ export class WritingWorld {
   /** A node's writer, started. */
   writer(
     node: string,
-    given: { settings?: Partial<WriterSettings>; port?: number; random?: () => number } = {},
+    given: {
+      settings?: Partial<WriterSettings>
+      port?: number
+      random?: () => number
+      /** Sees each session of each lane, and may spoil its methods. */
+      onSession?: (session: LaneSession) => void
+      /** Former sessions are not ended, as where the server can't be told. */
+      forgetful?: boolean
+    } = {},
   ): Writer {
     const settings = { ...writerSettings, ...given.settings }
+    const inner = new LaneDatabases(this.databases(given.port), settings.writeTimeoutMilliseconds)
     const writer = new Writer({
       node,
-      database: new LaneDatabases(this.databases(given.port), settings.writeTimeoutMilliseconds),
+      database: {
+        open: async (formers) => {
+          const session = await inner.open(given.forgetful === true ? [] : formers)
+          given.onSession?.(session)
+          return session
+        },
+      },
       log: this.log,
       settings,
       logger: silentLogger,
