@@ -58,6 +58,9 @@ export function mysqlArguments(settings: DatabaseSettings): string[] {
 function common(settings: DatabaseSettings): string[] {
   return [
     `--datadir=${settings.dataDirectory}`,
+    // Never one that servers share: at its start a server removes every temporary table (#sql…) that it finds there, and
+    // queries of the other fail ("Error on delete of '/tmp/#sql-temptable-…'").
+    `--tmpdir=${settings.dataDirectory}`,
     `--socket=${settings.socket}`,
     `--port=${settings.port}`,
     `--bind-address=${settings.bindAddress}`,
