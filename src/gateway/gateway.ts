@@ -91,7 +91,7 @@ export class Gateway {
       const closed = once(server, 'close')
       server.close()
       for (const session of sessions) session.finish()
-      await closed
+      await Promise.all([closed, ...[...sessions].map((session) => session.gone)])
     })
     const cut = setTimeout(() => this.#abortAll(), graceMilliseconds)
     await Promise.all(gone)

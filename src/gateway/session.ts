@@ -49,6 +49,8 @@ export class Session implements Conversation, ReplyWriter {
   readonly services: GatewayServices
   readonly naming: Naming
   readonly remoteAddress: string
+  /** Resolves when the connection is gone. */
+  readonly gone: Promise<void>
   readonly #socket: Socket
   readonly #setting: SessionSetting
   readonly #parser: RequestParser
@@ -78,11 +80,16 @@ export class Session implements Conversation, ReplyWriter {
     this.naming = setting.naming
     this.remoteAddress = socket.remotePort === undefined ? 'unix' : `tcp:${socket.remoteAddress}:${socket.remotePort}`
     this.#parser = new RequestParser(setting.requestLimits)
+    this.gone = new Promise((resolve) => {
+      socket.on('close', () => {
+        this.#onClose()
+        resolve()
+      })
+    })
     socket.on('data', (chunk: Buffer) => this.#receive(chunk))
     socket.on('end', () => this.finish())
     socket.on('drain', () => this.#onRoom())
     socket.on('error', () => socket.destroy())
-    socket.on('close', () => this.#onClose())
   }
 
   get mutations(): MutationSession {

@@ -146,32 +146,30 @@ export class MemoryNode {
       return 'flushed'
     }
     const key = composeItemKey(namespace.name, mutation.key)
+    if (mutation.kind === 'set') {
+      const { value, exptime } = mutation
+      const expiry = absoluteExpiry(exptime, this.nowSeconds())
+      const version = composeVersion(namespace.generation, Math.random())
+      const flags = String(mutation.flags)
+      this.items.set(key, { namespaceId: namespace.id, flags, cas: ++this.#cas, value, version, expiry })
+      return 'stored'
+    }
     const live = this.#live(key)
     const present = live !== undefined && live.cas > namespace.watermark
-    switch (mutation.kind) {
-      case 'set': {
-        const { value, exptime } = mutation
-        const expiry = absoluteExpiry(exptime, this.nowSeconds())
-        const version = composeVersion(namespace.generation, Math.random())
-        const flags = String(mutation.flags)
-        this.items.set(key, { namespaceId: namespace.id, flags, cas: ++this.#cas, value, version, expiry })
-        return 'stored'
-      }
-      case 'delete':
-        this.items.delete(key)
-        return present ? 'deleted' : 'not-found'
-      case 'touch':
-        if (!present) return 'not-found'
-        live.expiry = absoluteExpiry(mutation.exptime, this.nowSeconds())
-        return 'touched'
+    if (mutation.kind === 'delete') {
+      this.items.delete(key)
+      return present ? 'deleted' : 'not-found'
     }
+    if (!present) return 'not-found'
+    live.expiry = absoluteExpiry(mutation.exptime, this.nowSeconds())
+    return 'touched'
   }
 
   #live(key: ItemKey): StoredItem | undefined {
     const item = this.items.get(key)
     if (item === undefined) return undefined
     const namespace = this.namespaces.byId(item.namespaceId)
-    if (namespace !== undefined) this.#flushIfDue(namespace as MemoryNamespace)
+    if (namespace !== undefined) this.#flushIfDue(namespace)
     return isExpired(item.expiry, this.nowSeconds()) ? undefined : item
   }
 
@@ -184,6 +182,6 @@ export class MemoryNode {
   #namespace(id: NamespaceId): MemoryNamespace {
     const namespace = this.namespaces.byId(id)
     if (namespace === undefined) throw new WhiteholeError('unknown-namespace', `no namespace has the id ${id}`)
-    return namespace as MemoryNamespace
+    return namespace
   }
 }
