@@ -62,15 +62,15 @@ describe.each(engineList)('verify against a directory on %s', (engine) => {
 
   it('allows two seconds around an expiry', async () => {
     await world.row(7, 'long gone', { expireSql: 'UNIX_TIMESTAMP() - 60' })
-    await world.row(7, 'just gone', { expireSql: 'UNIX_TIMESTAMP() - 1' })
-    await world.item(7, 'just gone')
     await world.row(7, 'about to go', { expireSql: 'UNIX_TIMESTAMP() + 1' })
+    await world.row(7, 'here still', { expireSql: 'UNIX_TIMESTAMP() + 1' })
+    await world.item(7, 'here still')
     await world.row(7, 'missing', { expireSql: 'UNIX_TIMESTAMP() + 100' })
     await world.row(7, 'far', { expireSql: '18446744073709551615' })
     await world.item(7, 'far')
     const found = await world.verifyOne('sessions')
     expect(found).toMatchObject({ keys: 2, present: 1, missing: 1, diverged: 0, orphan: 0, unsettled: 0 })
-    await world.row(7, 'just gone', { expireSql: 'UNIX_TIMESTAMP() - 60' })
+    await world.row(7, 'here still', { expireSql: 'UNIX_TIMESTAMP() - 60' })
     expect(await world.verifyOne('sessions')).toMatchObject({ orphan: 1 })
   })
 

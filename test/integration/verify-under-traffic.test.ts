@@ -34,7 +34,7 @@ describe.each(engineList)('verify while traffic runs, on %s', (engine) => {
     const traffic = await Traffic.start(world, seed)
     try {
       await traffic.flowing()
-      for (let round = 0; round < 4; round++) {
+      for (let round = 0; round < 4 || traffic.writes < 200; round++) {
         const found = await world.verifyOne('sessions', { limits: { chunkRows: 50 } })
         const expected = [
           { kind: 'diverged', key: 'damaged' },
@@ -47,8 +47,7 @@ describe.each(engineList)('verify while traffic runs, on %s', (engine) => {
     } finally {
       await traffic.stop()
     }
-    // Enough went on while it looked, and it had to look twice.
-    expect(traffic.writes).toBeGreaterThan(200)
+    // It had to look twice.
     expect(world.log.waits).toBeGreaterThan(10)
     expect(await world.verifyOne('sessions')).toMatchObject({ missing: 1, diverged: 1, orphan: 1, unsettled: 0 })
   })
@@ -57,14 +56,13 @@ describe.each(engineList)('verify while traffic runs, on %s', (engine) => {
     const traffic = await Traffic.start(world, 1, { flushEvery: 40 })
     try {
       await traffic.flowing()
-      for (let round = 0; round < 4; round++) {
+      for (let round = 0; round < 4 || traffic.flushes < 3; round++) {
         const found = await world.verifyOne('sessions', { limits: { chunkRows: 50 } })
         expect(found).toMatchObject({ missing: 0, diverged: 0, orphan: 0, examples: [] })
       }
     } finally {
       await traffic.stop()
     }
-    expect(traffic.flushes).toBeGreaterThan(1)
     expect(await world.verifyOne('sessions')).toMatchObject({ missing: 0, diverged: 0, orphan: 0, unsettled: 0 })
   })
 
@@ -98,6 +96,8 @@ class Traffic {
   readonly #options: TrafficOptions
   readonly #behind: { at: number; apply: () => Promise<void> }[] = []
   #stopping = false
+  /** Only then nothing more is to be applied. */
+  #written = false
   #running: Promise<unknown> = Promise.resolve()
 
   private constructor(world: VerifyWorld, connection: Connection, seed: number, options: TrafficOptions) {
@@ -128,11 +128,15 @@ class Traffic {
   }
 
   async #write(): Promise<void> {
-    while (!this.#stopping) {
-      this.writes++
-      if (this.#options.flushEvery !== undefined && this.writes % this.#options.flushEvery === 0) await this.#flush()
-      else await this.#writeKey(keyOf(Math.floor(this.#random() * (this.#options.keys ?? keys))))
-      await delay(this.#random() * 2)
+    try {
+      while (!this.#stopping) {
+        this.writes++
+        if (this.#options.flushEvery !== undefined && this.writes % this.#options.flushEvery === 0) await this.#flush()
+        else await this.#writeKey(keyOf(Math.floor(this.#random() * (this.#options.keys ?? keys))))
+        await delay(this.#random() * 2)
+      }
+    } finally {
+      this.#written = true
     }
   }
 
@@ -179,7 +183,7 @@ class Traffic {
   }
 
   async #apply(): Promise<void> {
-    while (!this.#stopping || this.#behind.length > 0) {
+    while (!this.#written || this.#behind.length > 0) {
       const next = this.#behind[0]
       await delay(next === undefined ? 1 : Math.max(0, next.at - performance.now()))
       await next?.apply()
