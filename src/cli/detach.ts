@@ -48,7 +48,7 @@ export async function startDetached(dir: string, report: (text: string) => void)
 export function tellParent(): {
   report(text: string): void
   ready(): void
-  failed(text: string): void
+  failed(text: string): Promise<void>
   /** The other process went away before all was ready: then nobody waits for this one. */
   lost: AbortSignal
 } {
@@ -57,16 +57,20 @@ export function tellParent(): {
   process.once('disconnect', () => {
     if (!isReady) lost.abort()
   })
-  const send = (message: Message): void => {
-    if (process.connected) process.send?.(message)
-  }
+  // The channel alone must not keep this process alive.
+  process.channel?.unref()
+  const send = async (message: Message): Promise<void> =>
+    new Promise((sent) => {
+      if (!process.connected || process.send === undefined) return sent()
+      process.send(message, undefined, undefined, () => sent())
+    })
   return {
-    report: (text) => send({ kind: 'report', text }),
+    report: (text) => void send({ kind: 'report', text }),
     ready: () => {
       isReady = true
-      send({ kind: 'ready' })
+      void send({ kind: 'ready' })
     },
-    failed: (text) => send({ kind: 'failed', text }),
+    failed: async (text) => send({ kind: 'failed', text }),
     lost: lost.signal,
   }
 }

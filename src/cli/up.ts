@@ -92,7 +92,7 @@ async function attached(dir: string, wishes: SandboxWishes, options: UpOptions):
   try {
     await run(dir, { wishes, options, parent })
   } catch (error) {
-    parent?.failed(describeError(error))
+    await parent?.failed(describeError(error))
     throw error
   }
 }

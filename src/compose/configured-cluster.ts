@@ -1,5 +1,5 @@
 import type { Connection } from 'mysql2/promise'
-import { Databases, formatDatabaseAddress, type ProbeResult } from '../adapters/databases.ts'
+import { closeDatabaseConnection, Databases, formatDatabaseAddress, type ProbeResult } from '../adapters/databases.ts'
 import { type Address, formatAddress } from '../config/address.ts'
 import { loadNodeConfig, type LoadedNodeConfig } from '../config/load.ts'
 import { formatPosition } from '../domain/position.ts'
@@ -63,7 +63,7 @@ export class ConfiguredCluster implements Cluster {
     try {
       return { namespaces: await readNamespaces(connection), epoch: await readEpoch(connection) }
     } finally {
-      connection.destroy()
+      closeDatabaseConnection(connection)
     }
   }
 

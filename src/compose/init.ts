@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise'
+import { closeDatabaseConnection } from '../adapters/databases.ts'
 import { formatAddress } from '../config/address.ts'
 import { loadNodeConfig, type LoadedNodeConfig } from '../config/load.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
@@ -30,7 +31,7 @@ export async function initConfigured(configFile: string, options: InitOptions): 
   try {
     return await initializeSchema(connection, { accounts: configuredAccounts(config, options) })
   } finally {
-    connection.destroy()
+    closeDatabaseConnection(connection)
   }
 }
 
@@ -41,7 +42,7 @@ export async function initSandbox(path: string): Promise<{ applied: string[] }> 
   try {
     return await initializeSchema(connection, { accounts: sandboxAccounts(folder) })
   } finally {
-    connection.destroy()
+    closeDatabaseConnection(connection)
   }
 }
 
@@ -75,7 +76,7 @@ async function connectAsAdmin(config: LoadedNodeConfig, options: InitOptions): P
     try {
       const connection = await createConnection({ ...login, host: address.host, port: address.port })
       if (await isWritable(connection)) return connection
-      connection.destroy()
+      closeDatabaseConnection(connection)
       failures.push(`${formatAddress(address)} is read-only`)
     } catch (error) {
       failures.push(`${formatAddress(address)}: ${describeError(error)}`)

@@ -1,4 +1,5 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise'
+import { closeDatabaseConnection } from '../adapters/databases.ts'
 import type { Cluster } from './cluster.ts'
 import { type NamespaceEntry, readNamespaces } from './cluster-status.ts'
 
@@ -47,7 +48,7 @@ export class NamespaceAccess {
       throw plain(error)
     } finally {
       clearTimeout(timer)
-      connection.destroy()
+      closeDatabaseConnection(connection)
     }
   }
 

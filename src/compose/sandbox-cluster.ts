@@ -1,4 +1,5 @@
 import type { Connection } from 'mysql2/promise'
+import { closeDatabaseConnection } from '../adapters/databases.ts'
 import { formatPosition } from '../domain/position.ts'
 import { askControl, type ProcessReport } from '../sandbox/control.ts'
 import { DatabaseLink, type DatabaseView } from '../sandbox/database-link.ts'
@@ -135,7 +136,7 @@ export class SandboxCluster implements Cluster {
       } catch {
         // The other one may answer; before the first init neither does.
       } finally {
-        connection?.destroy()
+        if (connection !== undefined) closeDatabaseConnection(connection)
       }
     }
     return { namespaces: [], epoch: 0 }

@@ -18,6 +18,8 @@ import { type SandboxSettings, sandboxSettingsSchema } from './topology.ts'
 const stateSchema = z.strictObject({
   /** The database that may be writable. Written before it becomes writable, so that a restart knows whom to compare with. */
   primary: z.string(),
+  /** It became the primary in place of another one, and the epoch does not say so yet. */
+  epochDue: z.boolean().optional(),
 })
 
 export type SandboxState = z.output<typeof stateSchema>

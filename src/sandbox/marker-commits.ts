@@ -1,3 +1,4 @@
+import { closeDatabaseConnection, severDatabaseConnection } from '../adapters/databases.ts'
 import { describeError } from '../domain/errors.ts'
 import type { DatabaseLink } from './database-link.ts'
 
@@ -24,7 +25,7 @@ export class MarkerCommits {
     if (row === undefined) return
     const connection = await primary.connect()
     const key = `${primary.name} ${row}`
-    this.#pending.set(key, () => connection.destroy())
+    this.#pending.set(key, () => severDatabaseConnection(connection))
     void connection
       .query('INSERT INTO memcached.mc_meta (name, value) VALUES (?, 1) ON DUPLICATE KEY UPDATE value = value + 1', [
         row,
@@ -37,7 +38,7 @@ export class MarkerCommits {
       })
       .finally(() => {
         this.#pending.delete(key)
-        connection.destroy()
+        closeDatabaseConnection(connection)
       })
   }
 

@@ -4,6 +4,7 @@ import { describeError } from '../domain/errors.ts'
 import { choosePrimary, divergence } from './choose-primary.ts'
 import { type DatabaseLink, type DatabaseView, replicationUser } from './database-link.ts'
 import { MarkerCommits } from './marker-commits.ts'
+import type { SandboxState } from './folder.ts'
 import type { DatabasePlan } from './topology.ts'
 
 export interface KeptDatabase extends DatabasePlan {
@@ -13,9 +14,9 @@ export interface KeptDatabase extends DatabasePlan {
 export interface PairKeeperOptions {
   readonly databases: readonly [KeptDatabase, KeptDatabase]
   readonly replicationPassword: string
-  readonly recordedPrimary: () => string
+  readonly recorded: () => SandboxState
   /** On disk before it returns: it happens before the database becomes writable. */
-  readonly recordPrimary: (name: string) => void
+  readonly record: (state: SandboxState) => void
   readonly report: (message: string) => void
 }
 
@@ -72,10 +73,14 @@ export class PairKeeper {
   async #tick(): Promise<void> {
     const [a, b] = this.#options.databases
     const [viewA, viewB] = await Promise.all([look(a), look(b)])
-    const recorded = this.#options.recordedPrimary()
+    const { primary: recorded } = this.#options.recorded()
     const [primary, standby] = recorded === b.name ? [b, a] : [a, b]
     const [primaryView, standbyView] = recorded === b.name ? [viewB, viewA] : [viewA, viewB]
-    if (primaryView?.readOnly !== false) this.#writable = undefined
+    if (primaryView?.readOnly !== false) {
+      this.#writable = undefined
+      // A server that restarted counts its connections from the beginning.
+      this.#attachedSeen.clear()
+    }
     if (primaryView === undefined || standbyView === undefined) return
     if (!standbyView.readOnly) {
       // Never while its partner may be: two writable databases would diverge.
@@ -107,7 +112,7 @@ export class PairKeeper {
     if (choice.kind === 'diverged') return this.#tell('pair', choice.message)
     if (choice.warning !== undefined) this.#options.report(choice.warning)
     const [primary, standby] = choice.primary === recorded.name ? [recorded, other] : [other, recorded]
-    if (choice.primary !== recorded.name) this.#options.recordPrimary(primary.name)
+    if (choice.primary !== recorded.name) this.#options.record({ primary: primary.name, epochDue: true })
     await this.#promote(primary, standby)
   }
 
@@ -124,9 +129,16 @@ export class PairKeeper {
       }
       await sleep(50, undefined, { signal: this.#stopping.signal })
     }
+    if (this.#options.recorded().epochDue === true) await this.#raiseEpoch(primary)
     // Semi-sync before writable: from the first write on, an OK means that the standby has it.
     await primary.link.query('SET GLOBAL rpl_semi_sync_master_enabled = 1; SET GLOBAL read_only = 0')
     this.#options.report(`${primary.name} is the primary, ${standby.name} its standby`)
+  }
+
+  /** A new primary begins a new epoch. Raised twice if this process dies in between, which does no harm. */
+  async #raiseEpoch(primary: KeptDatabase): Promise<void> {
+    await primary.link.query("UPDATE memcached.mc_meta SET value = value + 1 WHERE name = 'epoch'")
+    this.#options.record({ primary: primary.name })
   }
 
   /** Makes the standby replicate from the primary, if it does not. */

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Connection } from 'mysql2/promise'
+import { closeDatabaseConnection } from '../adapters/databases.ts'
 import { describeError } from '../domain/errors.ts'
 import { type ControlReply, type ControlRequest, ControlServer } from './control.ts'
 import { logTail, makeDataDirectory } from './data-directory.ts'
@@ -154,7 +155,7 @@ export class Sandbox {
       // A commit that waits for a dead standby would wait for ever.
       await untilAborted(this.#options.initialize(connection), this.#stopping.signal)
     } finally {
-      connection.destroy()
+      closeDatabaseConnection(connection)
     }
   }
 
@@ -212,8 +213,8 @@ export class Sandbox {
     return new PairKeeper({
       databases: [first, second],
       replicationPassword: folder.secret('replication'),
-      recordedPrimary: () => folder.state?.primary ?? first.name,
-      recordPrimary: (primary) => (folder.state = { primary }),
+      recorded: () => folder.state ?? { primary: first.name },
+      record: (state) => (folder.state = state),
       report,
     })
   }
