@@ -1,7 +1,7 @@
 import { BinlogConnection } from '../adapters/binlog-connection.ts'
 import { type DatabaseProbe, type Databases, formatDatabaseAddress } from '../adapters/databases.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
-import { formatPosition, type Gtid, type Position } from '../domain/position.ts'
+import { covers, formatPosition, type Gtid, type Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { DamagedEvent } from '../wire/binlog/cursor.ts'
 import { BinlogDecoder } from '../wire/binlog/decoder.ts'
@@ -33,10 +33,7 @@ export interface LogStreamOptions {
   readonly onConnected?: (connected: { probe: DatabaseProbe; from: Position }) => void
   /** The source was lost, or none was found, and is sought again. Not called for an error that ends the iteration. */
   readonly onDisconnected?: (error: Error) => void
-  /**
-   * The source has nothing more to send: all that it had committed by then was received, if not yet fetched. (MySQL also says so
-   * while it looks for the place in its log, before the first transaction.)
-   */
+  /** The source has nothing more to send: all that it had committed by then was received, if not yet fetched. */
   readonly onHeartbeat?: () => void
 }
 
@@ -71,6 +68,8 @@ interface Link {
   readonly probe: DatabaseProbe
   readonly transactions: Transactions
   readonly sinceMilliseconds: number
+  /** The source has begun to send what we lack, or there is nothing: from here on a heartbeat means that no more has been committed. */
+  begun: boolean
   binlog: BinlogConnection | undefined
   failure: Error | undefined
 }
@@ -180,7 +179,14 @@ class LogFollower {
       checkGaps: this.#options.filteredSource !== true,
       onChunk: (chunk) => this.#queue.push(chunk),
     })
-    return { probe, transactions, sinceMilliseconds: performance.now(), binlog: undefined, failure: undefined }
+    return {
+      probe,
+      transactions,
+      sinceMilliseconds: performance.now(),
+      begun: covers(from, probe.position),
+      binlog: undefined,
+      failure: undefined,
+    }
   }
 
   #handlers(link: Link): { event: (event: Buffer) => void; failed: (error: Error) => void } {
@@ -191,7 +197,9 @@ class LogFollower {
     return {
       event: (bytes) => {
         const event = decoder.decode(bytes)
-        if (event.kind === 'heartbeat') this.#options.onHeartbeat?.()
+        // MySQL also sends one while it passes over what we have.
+        if (event.kind === 'heartbeat' && link.begun) this.#options.onHeartbeat?.()
+        if (event.kind === 'gtid') link.begun = true
         link.transactions.feed(event)
         if (this.#queue.isFull) link.binlog?.pause()
         if (event.kind !== 'skipped') this.#wake()
