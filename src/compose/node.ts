@@ -171,6 +171,7 @@ class Node {
         replyBytesMax: gateway.replyBytesMax,
         unreadMilliseconds: gateway.stallTimeoutSeconds * 1000,
         requestMilliseconds: gateway.stallTimeoutSeconds * 1000,
+        idleMilliseconds: gateway.idleTimeoutSeconds === 0 ? undefined : gateway.idleTimeoutSeconds * 1000,
       },
     })
   }
