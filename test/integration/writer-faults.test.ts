@@ -38,19 +38,19 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     [
       'before the first packet',
       (session, cut) => {
-        const { lockKeys } = session
+        const lockKeys = session.lockKeys.bind(session)
         session.lockKeys = async (...given) => {
           cut()
-          return lockKeys.apply(session, given)
+          return lockKeys(...given)
         }
       },
     ],
     [
       'between the packets',
       (session, cut) => {
-        const { lockKeys } = session
+        const lockKeys = session.lockKeys.bind(session)
         session.lockKeys = async (...given) => {
-          const locked = await lockKeys.apply(session, given)
+          const locked = await lockKeys(...given)
           cut()
           return locked
         }
@@ -59,25 +59,25 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     [
       'with the COMMIT on its way, which never arrives',
       (session, cut) => {
-        const { write } = session
+        const write = session.write.bind(session)
         session.write = async (...given) => {
           proxy.silence('toServer')
           setTimeout(() => {
             proxy.speak()
             cut()
           }, 50)
-          await write.apply(session, given)
+          await write(...given)
         }
       },
     ],
     [
       'with the COMMIT executed, whose answer never arrives',
       (session, cut) => {
-        const { write } = session
+        const write = session.write.bind(session)
         const seen = world.log.transactions.length
         session.write = async (...given) => {
           proxy.silence('toClient')
-          const written = write.apply(session, given)
+          const written = write(...given)
           written.catch(() => {})
           await until('the COMMIT to be in the log', () => world.log.transactions.length > seen)
           proxy.speak()
@@ -89,10 +89,10 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     [
       'after the COMMIT, before it is seen in the log',
       (session, cut) => {
-        const { write } = session
+        const write = session.write.bind(session)
         session.write = async (...given) => {
           world.log.hold()
-          await write.apply(session, given)
+          await write(...given)
           cut()
           setTimeout(() => world.log.release(), 100)
         }
@@ -104,13 +104,13 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     let spoilt = false
     const writer = await writerBehindProxy({
       onSession: (session) => {
-        const { setIncarnation } = session
+        const setIncarnation = session.setIncarnation.bind(session)
         session.setIncarnation = async (lane, incarnation) => {
           if (lane.endsWith('/0') && !spoilt) {
             spoilt = true
             spoil(session, () => proxy.cut())
           }
-          return setIncarnation.call(session, lane, incarnation)
+          return setIncarnation(lane, incarnation)
         }
       },
     })
@@ -141,14 +141,14 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
       const writer = await writerBehindProxy({
         forgetful: true,
         onSession: (session) => {
-          const { write } = session
+          const write = session.write.bind(session)
           session.write = async (...given) => {
-            if (spoilt) return write.apply(session, given)
+            if (spoilt) return write(...given)
             spoilt = true
             // In the instant between read and INSERT: what no read could show.
             holder = await world.database.connect({ database: 'memcached' })
             await holder.query(`START TRANSACTION; CALL set_key(1, '${name('c')}', 'theirs', 0)`)
-            const written = write.apply(session, given)
+            const written = write(...given)
             written.catch(() => {})
             await until('the batch to wait for the lock', async () => {
               const [row] = await world.database.query<{ waiting: number }>(

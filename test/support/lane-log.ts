@@ -1,4 +1,4 @@
-import { createRequire } from 'node:module'
+import ZongJi from '@vlasky/zongji'
 import type { FollowedLog, LaneObserver, Unwatch } from '../../src/domain/followed-log.ts'
 import { generationOf, type Version } from '../../src/domain/version.ts'
 import type { Position } from '../../src/domain/position.ts'
@@ -60,14 +60,12 @@ export class LaneLog implements FollowedLog {
   }
 
   static async follow(database: Database): Promise<LaneLog> {
-    const constructor = createRequire(import.meta.url)('@vlasky/zongji') as { default?: unknown }
-    const ZongJi = (constructor.default ?? constructor) as new (options: object) => Stream
     const stream = new ZongJi({
       socketPath: database.socket,
       user: 'root',
       supportBigNumbers: true,
       bigNumberStrings: true,
-    })
+    }) as unknown as Stream
     const log = new LaneLog(database, stream)
     let ready = false
     stream.on('ready', () => {
@@ -139,11 +137,11 @@ export class LaneLog implements FollowedLog {
   #onRows(event: BinlogEvent): void {
     const table = event.tableMap?.[event.tableId ?? -1]?.tableName
     for (const given of event.rows ?? []) {
-      const row = given.after ?? (given as Row)
+      const row: Row = given.after ?? given
       if (table === 'mc_storage') this.#entries.push(readEntry(row))
       if (table === 'mc_lanes') {
         this.#lanes.push({
-          lane: text(row['lane']),
+          lane: asText(row['lane']),
           incarnation: Number(row['incarnation']),
           sequence: Number(row['seq']),
         })
@@ -179,15 +177,15 @@ function readEntry(row: Row): LoggedEntry {
   return {
     kind: ([undefined, 'set', 'delete', 'touch'] as const)[Number(row['op'])] ?? 'set',
     namespaceId: Number(row['ns_id']),
-    key: text(row['mc_key']),
+    key: asText(row['mc_key']),
     version,
     generation: generationOf(version),
     expiry: Number(row['expire']),
     flags: String(row['flags']),
-    value: value === null || value === undefined ? undefined : text(value),
+    value: value === null || value === undefined ? undefined : asText(value),
   }
 }
 
-function text(value: unknown): string {
+function asText(value: unknown): string {
   return Buffer.isBuffer(value) ? value.toString('latin1') : String(value)
 }
