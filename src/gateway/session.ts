@@ -151,7 +151,9 @@ export class Session implements Conversation, ReplyWriter {
 
   writeText(text: string): void {
     this.services.counters.bytesWritten += text.length
-    if (!this.#socket.destroyed) this.#socket.write(text, 'latin1')
+    if (this.#socket.destroyed) return
+    this.#socket.write(text, 'latin1')
+    this.#afterWrite()
   }
 
   write(parts: readonly (string | Buffer)[], bytes: number): void {
@@ -163,6 +165,7 @@ export class Session implements Conversation, ReplyWriter {
       else this.#socket.write(part)
     }
     this.#socket.uncork()
+    this.#afterWrite()
   }
 
   onReply(reply: Reply): void {
@@ -179,6 +182,12 @@ export class Session implements Conversation, ReplyWriter {
     this.#parser.feed(chunk)
     this.#hungry = false
     this.#pull()
+  }
+
+  /** Where the kernel took all at once there is no `drain`. */
+  #afterWrite(): void {
+    const waiting = this.#waitingForRoom.length > 0 || this.#held !== undefined || !this.#hungry
+    if (waiting && !this.blocked) this.#onRoom()
   }
 
   #onRoom(): void {

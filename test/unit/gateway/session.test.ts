@@ -393,6 +393,30 @@ describe('limits', () => {
     await until('all replies', () => bytes === gets * reply)
   })
 
+  it('stops executing for a client that does not read, also what answers at once', async () => {
+    await restart({ replyBytesMax: 1024 * 1024 })
+    const reply = await ask('stats settings\r\n')
+    const socket = await connect()
+    socket.pause()
+    const requests = 150_000
+    const before = gateway.counters.bytesWritten
+    socket.write('stats settings\r\n'.repeat(requests))
+    const written = (): number => gateway.counters.bytesWritten - before
+    let last = -1
+    await until('it to come to a rest', async () => {
+      last = written()
+      await new Promise((resolve) => setTimeout(resolve, 300))
+      return last > 0 && written() === last
+    })
+    expect(written()).toBeLessThan((requests * reply.length) / 2)
+    let bytes = 0
+    socket.on('data', (chunk: Buffer) => {
+      bytes += chunk.length
+    })
+    socket.resume()
+    await until('all replies', () => bytes === requests * reply.length)
+  })
+
   it('closes a client that leaves its replies unread', async () => {
     await restart({ replyBytesMax: 1024 * 1024, unreadMilliseconds: 300 })
     await ask(`set a 0 0 1000000\r\n${'v'.repeat(1_000_000)}\r\n`)
