@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Connection } from 'mysql2/promise'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { composeItemKey, type Key, keyFromBytes } from '../../src/domain/key.ts'
 import { engineList } from '../support/databases.ts'
@@ -157,6 +159,34 @@ describe.each(engineList)('verify against a directory on %s', (engine) => {
     await world.item(7, 'key', { value: 'later' })
     world.log.move(engine, await positionOf(world))
     expect(await verifying).toEqual({ name: 'sessions', keys: 1, present: 1, ...clean })
+  })
+
+  it('reads the row before the position: a write that commits right behind either is no difference', async () => {
+    await world.both(7, 'key', { value: 'first' })
+    await world.row(7, 'key', { value: 'second' })
+    world.log.move(engine, await positionOf(world))
+    let walked = false
+    let later: Promise<void> | undefined
+    const directory = {
+      query: async (sql: string, values: unknown[]) => {
+        const result = await world.directory.query(sql, values)
+        walked ||= sql.includes('ORDER BY mc_key')
+        if (walked && later === undefined && sql.includes('@@global.')) {
+          await world.item(7, 'key', { value: 'second' })
+          await world.row(7, 'key', { value: 'third' })
+          later = positionOf(world).then(async (position) => {
+            await delay(100)
+            await world.item(7, 'key', { value: 'third' })
+            world.log.move(engine, position)
+          })
+        }
+        return result
+      },
+    } as Pick<Connection, 'query'>
+    const found = await world.verifyOne('sessions', { directory })
+    expect(later).toBeDefined()
+    await later
+    expect(found).toEqual({ name: 'sessions', keys: 1, present: 1, ...clean })
   })
 
   it('fails where the node does not catch up', async () => {

@@ -10,9 +10,13 @@ describe('the position that covers what was seen', () => {
    * (MariaDB's `gtid_binlog_pos`: none of 29,000).
    */
   it.each([
-    { moment: 'before it leaves gtid_owned', owned: [`${uuid}:8#41`, ''], executed: [`${uuid}:1-7`, `${uuid}:1-8`] },
+    {
+      moment: 'before it leaves gtid_owned',
+      owned: [`${uuid}:8#41`, `${uuid}:8#41`],
+      executed: [`${uuid}:1-7`, `${uuid}:1-7`],
+    },
     { moment: 'after it left gtid_owned', owned: ['', ''], executed: [`${uuid}:1-8`, `${uuid}:1-8`] },
-    { moment: 'while it leaves gtid_owned', owned: [`${uuid}:8#41`, ''], executed: [`${uuid}:1-8`, `${uuid}:1-8`] },
+    { moment: 'while it leaves gtid_owned', owned: [`${uuid}:8#41`, ''], executed: [`${uuid}:1-7`, `${uuid}:1-8`] },
   ])('has a transaction of MySQL that is visible, asked $moment', async ({ owned, executed }) => {
     const asked: string[] = []
     const view = await DirectoryView.open({
@@ -20,7 +24,7 @@ describe('the position that covers what was seen', () => {
         if (sql.includes('VERSION')) return [[{ version: '9.7.4' }], []]
         const name = sql.includes('gtid_owned') ? 'owned' : 'executed'
         asked.push(name)
-        // Before the first question, and after it.
+        // At the first question, and at the second.
         const instant = asked.length - 1
         return [[{ owned: owned[instant], executed: executed[instant] }], []]
       }) as never,
