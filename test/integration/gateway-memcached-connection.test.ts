@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { MemcachedConnection } from '../../src/adapters/memcached-connection.ts'
 import { MemcachedReads } from '../../src/adapters/memcached-reads.ts'
@@ -129,6 +129,7 @@ describe.each(versions)('a connection to $name', ({ path }) => {
   it('answers everything in flight with memcached-away when memcached stalls', async () => {
     const connection = await connect(300)
     memcached.program.signal('SIGSTOP')
+    await until('all its threads to stand still', () => allStopped(memcached.program.pid))
     try {
       const asked = [
         connection.request('mn'),
@@ -200,6 +201,13 @@ describe('local reads', () => {
     }
   })
 })
+
+/** A thread may run on for a moment after the signal. */
+function allStopped(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).every((thread) =>
+    /\) T /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'latin1')),
+  )
+}
 
 function get(connection: MemcachedConnection, key: string): Promise<CachedItem | undefined> {
   return new Promise((resolve, reject) => {
