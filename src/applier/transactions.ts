@@ -119,11 +119,6 @@ export class Transactions {
     }
   }
 
-  /** The transaction that has been handed on in part so far. */
-  get cut(): Gtid | undefined {
-    return this.#cut
-  }
-
   #begin(event: GtidEvent): void {
     this.#abandon()
     if (this.#options.checkGaps) checkSequence(this.#position, event.gtid)
@@ -200,7 +195,6 @@ export class Transactions {
     open.bytes = 0
     open.streamed += entries.length
     open.isStreamed = true
-    if (!last) this.#cut = gtid
     const after = last ? this.#position : advance(this.#position, gtid)
     this.#options.onChunk({ gtid, after, entries, bytes, first, last, timestampSeconds })
   }
