@@ -39,7 +39,7 @@ export const question: Question = {
       return [
         {
           contestant: 'replay of the retained log',
-          figures: { figure: `${perSecond(median(replays))}`, goal: '300,000/s' },
+          figures: { figure: perSecond(median(replays)), goal: '300,000/s' },
         },
         ...flushes,
         { contestant: 'memory, 10,000 keys', figures: { figure: `${small.toFixed(0)} MiB`, goal: '' } },

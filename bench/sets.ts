@@ -1,4 +1,4 @@
-import { createConnection } from 'mysql2/promise'
+import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise'
 import { load, median, type LoadResult } from './support/load.ts'
 import { milliseconds, perSecond, type Question, ratio, type Row } from './support/result.ts'
 import { BenchSandbox } from './support/sandbox.ts'
@@ -65,7 +65,7 @@ async function seedsWay(sandbox: BenchSandbox, connections: number): Promise<Loa
   const pool = await Promise.all(
     Array.from({ length: connections }, () => createConnection({ socketPath, user: 'root', database: 'memcached' })),
   )
-  const [[row0]] = (await pool[0]?.query("SELECT ns('default') AS id")) as unknown as [[{ id: number }]]
+  const id = await namespaceId(pool)
   const latencies: number[] = []
   const begin = performance.now()
   const countFrom = begin + seconds * 200
@@ -74,11 +74,7 @@ async function seedsWay(sandbox: BenchSandbox, connections: number): Promise<Loa
     pool.map(async (connection, index) => {
       for (let number = 0; performance.now() < until; number++) {
         const from = performance.now()
-        await connection.query('CALL set_key(?, ?, ?, 0)', [
-          row0.id,
-          `k${(index * 7919 + number * 104_729) % keys}`,
-          value,
-        ])
+        await connection.query('CALL set_key(?, ?, ?, 0)', [id, `k${(index * 7919 + number * 104_729) % keys}`, value])
         if (from >= countFrom) latencies.push(performance.now() - from)
       }
     }),
@@ -93,4 +89,11 @@ async function seedsWay(sandbox: BenchSandbox, connections: number): Promise<Loa
     p50Milliseconds: at(0.5),
     p99Milliseconds: at(0.99),
   }
+}
+
+async function namespaceId(pool: readonly Connection[]): Promise<number> {
+  const [first] = pool
+  if (first === undefined) throw new Error('at least one connection is needed')
+  const [rows] = await first.query<RowDataPacket[]>("SELECT ns('default') AS id")
+  return Number(rows[0]?.['id'])
 }

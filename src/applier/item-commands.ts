@@ -37,7 +37,7 @@ export class ItemCommands {
     const key = composeItemKey(namespaceName, entry.key)
     const plain = !needsBase64(key)
     const time = exptime === 0 ? '' : ` T${exptime}`
-    const flags = entry.flags === '0' ? '' : ` F${entry.flags}`
+    const flags = entry.flags === '0' ? '' : ` F${flags32(entry.flags)}`
     const line = `ms ${plain ? key : base64(key)} ${entry.value.length}${plain ? '' : ' b'} q${time}${flags}\r\n`
     this.#reserve(line.length + entry.value.length + 2)
     this.#text(line)
@@ -92,6 +92,11 @@ export function memcachedExptime(expiry: Expiry, clock: ExpiryClock): number | u
 export interface ExpiryClock {
   databaseNowSeconds(): number
   memcachedNowSeconds(): number
+}
+
+/** memcached keeps 32 bits; 1.6.18 cuts longer ones off by itself, 1.6.45 refuses them (tried). */
+function flags32(flags: string): string {
+  return flags.length < 10 ? flags : BigInt.asUintN(32, BigInt(flags)).toString()
 }
 
 function base64(key: ItemKey): string {

@@ -1,5 +1,6 @@
 import type { Databases } from '../adapters/databases.ts'
 import { describeError } from '../domain/errors.ts'
+import type { LaneEntry, LogEntry } from '../domain/log-entry.ts'
 import type { Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
 import type { FollowedPosition } from './followed-position.ts'
@@ -44,28 +45,32 @@ export class Scout {
   }
 
   async #run(signal: AbortSignal): Promise<void> {
-    const { databases, serverId, log, logger, heartbeatMilliseconds } = this.#given
     while (!signal.aborted) {
       try {
-        const start: Position = log.position ?? (await databases.findSource(undefined)).position
-        for await (const chunks of followLog({ databases, serverId, start, signal, logger, heartbeatMilliseconds })) {
-          // Stopped meanwhile: the applier speaks now, and it alone.
-          if (signal.aborted) return
-          for (const chunk of chunks) {
-            if (chunk.last)
-              log.reached(
-                chunk.after,
-                chunk.entries.filter((entry) => entry.kind === 'lane'),
-              )
-          }
-        }
+        await this.#follow(signal)
       } catch (error) {
-        if (!signal.aborted)
-          logger.debug({ reason: describeError(error) }, 'the log cannot be watched while memcached is away')
+        const reason = describeError(error)
+        if (!signal.aborted) this.#given.logger.debug({ reason }, 'the log cannot be watched while memcached is away')
       }
       await pause(500, signal)
     }
   }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { databases, serverId, log, logger, heartbeatMilliseconds } = this.#given
+    const start: Position = log.position ?? (await databases.findSource(undefined)).position
+    for await (const chunks of followLog({ databases, serverId, start, signal, logger, heartbeatMilliseconds })) {
+      for (const { last, after, entries } of chunks) {
+        // Stopped meanwhile: the applier speaks now, and it alone.
+        if (signal.aborted) return
+        if (last) log.reached(after, entries.filter(isLane))
+      }
+    }
+  }
+}
+
+function isLane(entry: LogEntry): entry is LaneEntry {
+  return entry.kind === 'lane'
 }
 
 /** Resolves after the time, or at once when aborted. */

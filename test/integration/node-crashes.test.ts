@@ -133,61 +133,52 @@ class Load {
   }
 
   async #write(key: number, node: number): Promise<void> {
-    let number = 0
-    while (this.#running) {
-      const client = await Client.connect(this.#world.node(node).ports.main).catch(() => undefined)
-      if (client === undefined) {
-        await new Promise((resolve) => setTimeout(resolve, 20))
-        continue
+    await this.#reconnecting(node, async (client) => {
+      const number = (this.#attempted[key] ?? 0) + 1
+      this.#attempted[key] = number
+      const text = String(number)
+      const reply = await client.ask(`set ${this.#prefix}${key} 0 0 ${text.length}\r\n${text}\r\n`, /\r\n$/)
+      if (reply === 'STORED\r\n') {
+        this.#acknowledged[key] = number
+        this.#seen.writes[node] = (this.#seen.writes[node] ?? 0) + 1
+      } else if (!reply.startsWith('SERVER_ERROR')) {
+        this.#problems.push(`a set was answered ${reply}`)
       }
-      try {
-        while (this.#running) {
-          number++
-          this.#attempted[key] = number
-          const text = String(number)
-          const reply = await client.ask(`set ${this.#prefix}${key} 0 0 ${text.length}\r\n${text}\r\n`, /\r\n$/)
-          if (reply !== 'STORED\r\n') {
-            if (!reply.startsWith('SERVER_ERROR')) this.#problems.push(`a set was answered ${reply}`)
-            continue
-          }
-          this.#acknowledged[key] = number
-          this.#seen.writes[node] = (this.#seen.writes[node] ?? 0) + 1
-        }
-      } catch {
-        // The node died: the outcome of the last write is unknown.
-      } finally {
-        client.close()
-      }
-    }
+    })
   }
 
   async #read(node: number): Promise<void> {
     const highest = Array.from({ length: this.#keys }, () => 0)
+    let key = 0
+    // Also over reconnects: nobody may see an older value than he has seen before.
+    await this.#reconnecting(node, async (client) => {
+      key = (key + 1) % this.#keys
+      // A reply of this node tells of all that its other clients were told before we asked.
+      const floor = key % 2 === node - 1 ? (this.#acknowledged[key] ?? 0) : (highest[key] ?? 0)
+      const reply = await client.ask(`get ${this.#prefix}${key}\r\n`, /(END|ERROR[^\r\n]*)\r\n$/)
+      if (reply.startsWith('SERVER_ERROR')) return pause()
+      const value = Number(/\r\n(\d+)\r\n/.exec(reply)?.[1] ?? 0)
+      if (value < floor) this.#problems.push(`node ${node} key ${key}: ${value} after ${floor}`)
+      highest[key] = Math.max(value, highest[key] ?? 0)
+      this.#seen.reads[node] = (this.#seen.reads[node] ?? 0) + 1
+    })
+  }
+
+  /** Repeats the step on one connection; the outcome of a step during which the node dies is unknown. */
+  async #reconnecting(node: number, step: (client: Client) => Promise<void>): Promise<void> {
     while (this.#running) {
       const client = await Client.connect(this.#world.node(node).ports.main).catch(() => undefined)
-      if (client === undefined) {
-        await new Promise((resolve) => setTimeout(resolve, 20))
-        continue
-      }
       try {
-        for (let key = 0; this.#running; key = (key + 1) % this.#keys) {
-          // A reply of this node tells of all that its other clients were told before we asked.
-          const floor = key % 2 === node - 1 ? (this.#acknowledged[key] ?? 0) : (highest[key] ?? 0)
-          const reply = await client.ask(`get ${this.#prefix}${key}\r\n`, /(END|ERROR[^\r\n]*)\r\n$/)
-          if (reply.startsWith('SERVER_ERROR')) {
-            await new Promise((resolve) => setTimeout(resolve, 5))
-            continue
-          }
-          const value = Number(/\r\n(\d+)\r\n/.exec(reply)?.[1] ?? 0)
-          if (value < floor) this.#problems.push(`node ${node} key ${key}: ${value} after ${floor}`)
-          highest[key] = Math.max(value, highest[key] ?? 0)
-          this.#seen.reads[node] = (this.#seen.reads[node] ?? 0) + 1
-        }
+        if (client !== undefined) for (; this.#running;) await step(client)
       } catch {
-        // The node died; another connection may go on, and must not see older values either.
-      } finally {
-        client.close()
+        // The node died.
       }
+      client?.close()
+      await pause()
     }
   }
+}
+
+async function pause(): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, 5))
 }
