@@ -177,6 +177,10 @@ class Load {
       await pause()
     }
   }
+
+  async #repeat(step: () => Promise<void>): Promise<void> {
+    while (this.#running) await step()
+  }
 }
 
 async function pause(): Promise<void> {
