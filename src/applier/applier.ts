@@ -217,6 +217,8 @@ export class Applier {
       logger,
       heartbeatMilliseconds,
       bufferBytesMax: readAheadBytesMax,
+      // A statement on somebody else's table can't have written to the cache: the routines refuse a session that does not log rows.
+      foreignStatements: 'skip',
       onConnected: ({ probe }) => this.#connected(apply, probe),
     })
     const iterator = stream[Symbol.asyncIterator]()

@@ -59,7 +59,15 @@ export class Scout {
   async #follow(signal: AbortSignal): Promise<void> {
     const { databases, serverId, log, logger, heartbeatMilliseconds } = this.#given
     const start: Position = log.position ?? (await databases.findSource(undefined)).position
-    for await (const chunks of followLog({ databases, serverId, start, signal, logger, heartbeatMilliseconds })) {
+    for await (const chunks of followLog({
+      databases,
+      serverId,
+      start,
+      signal,
+      logger,
+      heartbeatMilliseconds,
+      foreignStatements: 'skip',
+    })) {
       for (const { last, after, entries } of chunks) {
         // Stopped meanwhile: the applier speaks now, and it alone.
         if (signal.aborted) return

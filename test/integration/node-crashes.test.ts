@@ -168,11 +168,7 @@ class Load {
   async #reconnecting(node: number, step: (client: Client) => Promise<void>): Promise<void> {
     while (this.#running) {
       const client = await Client.connect(this.#world.node(node).ports.main).catch(() => undefined)
-      try {
-        if (client !== undefined) for (; this.#running;) await step(client)
-      } catch {
-        // The node died.
-      }
+      if (client !== undefined) await this.#repeat(async () => step(client)).catch(() => 'the node died')
       client?.close()
       await pause()
     }
