@@ -16,7 +16,8 @@ export type ReadSink = (item: CachedItem | undefined, error?: Error) => void
 export interface CachedItem {
   /** In decimal, passed through as text. */
   readonly flags: string
-  readonly cas: number
+  /** The item's own CAS in memcached: the version where memcached takes one (`itemCasIsVersion`), else a counter of this memcached. */
+  readonly cas: bigint
   /** A view that stays valid: never reused by the connection. */
   readonly value: Buffer
 }

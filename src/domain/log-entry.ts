@@ -6,10 +6,10 @@ import type { Generation, NamespaceId } from './namespace.ts'
  * What a committed transaction tells a node, in the order of the log. Entries are absolute: applying one twice equals applying
  * it once.
  */
-export type LogEntry = StoreEntry | DeleteEntry | TouchEntry | NamespaceEntry | LaneEntry
+export type LogEntry = StoreEntry | DeleteEntry | TouchEntry | StaleEntry | NamespaceEntry | LaneEntry
 
 /** `mc_storage.op`: numbers are on the wire and in the SQL routines, so they never change their meaning. */
-export const operation = { set: 1, delete: 2, touch: 3 } as const
+export const operation = { set: 1, delete: 2, touch: 3, stale: 4 } as const
 
 /** Live if its generation is the namespace's at this place of the log. */
 export interface StoreEntry {
@@ -18,6 +18,9 @@ export interface StoreEntry {
   readonly key: Key
   readonly generation: Generation
   readonly expiry: Expiry
+  /** The two halves of the version, for memcached that takes it as the item's CAS: a BigInt is made only then. */
+  readonly versionHigh: number
+  readonly versionLow: number
   /** 0 to 2^64-1, in decimal: it passes through from the log to memcached as text. */
   readonly flags: string
   readonly value: Buffer
@@ -35,6 +38,17 @@ export interface TouchEntry {
   readonly namespaceId: NamespaceId
   readonly key: Key
   readonly generation: Generation
+  readonly expiry: Expiry
+}
+
+/** The item stays readable and is marked stale (meta `md … I`); its version is a new one, and its expiry is set. */
+export interface StaleEntry {
+  readonly kind: 'stale'
+  readonly namespaceId: NamespaceId
+  readonly key: Key
+  readonly generation: Generation
+  readonly versionHigh: number
+  readonly versionLow: number
   readonly expiry: Expiry
 }
 

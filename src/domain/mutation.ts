@@ -1,36 +1,84 @@
 import type { Key } from './key.ts'
 import type { NamespaceId } from './namespace.ts'
+import type { Version } from './version.ts'
 
 /**
  * What a client asks to change. Outcomes are decided once, on the primary, in the write transaction; what the log then carries is
  * absolute (domain/log-entry.ts).
  */
-export type Mutation = SetMutation | DeleteMutation | TouchMutation | FlushMutation
+export type Mutation =
+  | SetMutation
+  | DeleteMutation
+  | TouchMutation
+  | ArithmeticMutation
+  | InvalidateMutation
+  | FlushMutation
 
-export interface SetMutation {
-  readonly kind: 'set'
+/** A mutation of one key: what a batch holds. */
+export type KeyMutation = Exclude<Mutation, FlushMutation>
+
+interface OfKey {
   readonly namespaceId: NamespaceId
   readonly key: Key
-  /** Owned by the mutation: a copy, never a view into a socket's read buffer. */
-  readonly value: Buffer
-  /** 0 to 2^64-1, as memcached 1.6 takes them. */
-  readonly flags: bigint
-  readonly exptime: Exptime
+  /**
+   * The client's token (0 to 2^64-1): only where the live row has this version. A key without a live row is `not-found`, another
+   * version `exists`.
+   */
+  readonly compare?: bigint
 }
 
-/** Always logged, also where there is nothing to delete (races.md R19). */
-export interface DeleteMutation {
+export interface SetMutation extends OfKey {
+  readonly kind: 'set'
+  /** Owned by the mutation: a copy, never a view into a socket's read buffer. */
+  readonly value: Buffer
+  /** 0 to 2^32-1: memcached keeps no more. */
+  readonly flags: bigint
+  readonly exptime: Exptime
+  /** `add`: only without a live row, `replace`: only with one; else `not-stored`. Default: in any case. */
+  readonly mode?: 'set' | 'add' | 'replace'
+  /** The row keeps its flags and its expiry, whatever is given here: `append` and `prepend`, which compare with what they read. */
+  readonly keepsAttributes?: boolean
+  /**
+   * Live in the directory, evicted from every memcached (DESIGN §5, Eviction): a row of this version counts as absent. Decided by asking
+   * all peers before.
+   */
+  readonly evictedVersion?: Version
+  /** Meta `I` beside a token that does not match: stores, and marks the item stale. */
+  readonly staleOnMismatch?: boolean
+}
+
+/** Always logged, also where there is nothing to delete (races.md R19), save where `compare` refuses it. */
+export interface DeleteMutation extends OfKey {
   readonly kind: 'delete'
-  readonly namespaceId: NamespaceId
-  readonly key: Key
 }
 
 /** Keeps the version (races.md R22). */
-export interface TouchMutation {
+export interface TouchMutation extends OfKey {
   readonly kind: 'touch'
-  readonly namespaceId: NamespaceId
-  readonly key: Key
   readonly exptime: Exptime
+}
+
+/** `incr`, `decr`, meta `ma`: on the directory's number, wrapping at 2^64, decr stopping at 0. `not-a-number` where it is none. */
+export interface ArithmeticMutation extends OfKey {
+  readonly kind: 'arithmetic'
+  readonly direction: 'incr' | 'decr'
+  /** 0 to 2^64-1. */
+  readonly delta: bigint
+  /** Where there is no live row: stores this number (meta `N` and `J`, the binary protocol's initial value). */
+  readonly create?: { readonly initial: bigint; readonly exptime: Exptime }
+  /** Meta `T`: the expiry is set too. Default: kept. */
+  readonly exptime?: Exptime
+  /** As in SetMutation. */
+  readonly evictedVersion?: Version
+}
+
+/** Meta `md … I` (stale: the next reader wins the right to refill) and `md … x` (empty value, flags 0): both draw a new version. */
+export interface InvalidateMutation extends OfKey {
+  readonly kind: 'invalidate'
+  readonly stale: boolean
+  readonly dropsValue: boolean
+  /** Meta `T`. Default: the expiry is kept. */
+  readonly exptime?: Exptime
 }
 
 /** Raises the namespace's generation now, or, with a delay, notes a due time that any one node executes. */
@@ -68,4 +116,15 @@ export function isExpired(expiry: Expiry, nowSeconds: number): boolean {
 }
 
 /** How a mutation ended. Failures are errors (domain/errors.ts), never outcomes. */
-export type Outcome = 'stored' | 'deleted' | 'touched' | 'not-found' | 'flushed'
+export type Outcome =
+  /** `version` is the new one. */
+  | { readonly kind: 'stored'; readonly version: Version; readonly number?: bigint; readonly created?: boolean }
+  | { readonly kind: 'deleted' }
+  | { readonly kind: 'touched'; readonly version: Version }
+  /** `add` on a live key, with the version that it has; `replace` on none. */
+  | { readonly kind: 'not-stored'; readonly version?: Version }
+  /** Another version than the one compared with. */
+  | { readonly kind: 'exists'; readonly version: Version }
+  | { readonly kind: 'not-found' }
+  | { readonly kind: 'not-a-number'; readonly version: Version }
+  | { readonly kind: 'flushed' }

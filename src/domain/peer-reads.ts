@@ -1,0 +1,18 @@
+import type { Key } from './key.ts'
+import type { CachedItem } from './local-reads.ts'
+import type { Namespace } from './namespace.ts'
+import type { Version } from './version.ts'
+
+/** Questions to the other nodes' memcached, for the eviction rule (DESIGN §5): rare, so not batched. */
+export interface PeerReads {
+  /**
+   * Who still holds the item of this version? `held` with the item; `gone` where every peer answered and none has it; `unknown`
+   * where one did not answer: it counts as holding (races.md R16).
+   */
+  find(namespace: Namespace, key: Key, version: Version): Promise<PeerAnswer>
+}
+
+export type PeerAnswer =
+  | { readonly kind: 'held'; readonly item: CachedItem }
+  | { readonly kind: 'gone' }
+  | { readonly kind: 'unknown' }
