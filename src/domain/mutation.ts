@@ -7,12 +7,7 @@ import type { Version } from './version.ts'
  * absolute (domain/log-entry.ts).
  */
 export type Mutation =
-  | SetMutation
-  | DeleteMutation
-  | TouchMutation
-  | ArithmeticMutation
-  | InvalidateMutation
-  | FlushMutation
+  SetMutation | DeleteMutation | TouchMutation | ArithmeticMutation | InvalidateMutation | FlushMutation
 
 /** A mutation of one key: what a batch holds. */
 export type KeyMutation = Exclude<Mutation, FlushMutation>
@@ -22,7 +17,7 @@ interface OfKey {
   readonly key: Key
   /**
    * The client's token (0 to 2^64-1): only where the live row has this version. A key without a live row is `not-found`, another
-   * version `exists`.
+   * version `exists`. As in memcached `add` doesn't look at it, and arithmetic that may `create` does so without a live row.
    */
   readonly compare?: bigint
 }
@@ -72,7 +67,7 @@ export interface ArithmeticMutation extends OfKey {
   readonly evictedVersion?: Version
 }
 
-/** Meta `md … I` (stale: the next reader wins the right to refill) and `md … x` (empty value, flags 0): both draw a new version. */
+/** Meta `md … I` (stale: the next reader wins the right to refill) and `md … x` (empty value, flags 0): both draw a new version. Ends as `stored`. */
 export interface InvalidateMutation extends OfKey {
   readonly kind: 'invalidate'
   readonly stale: boolean

@@ -1,4 +1,6 @@
-import type { Mutation, Outcome } from './mutation.ts'
+import type { Key } from './key.ts'
+import type { Exptime, Mutation, Outcome } from './mutation.ts'
+import type { NamespaceId } from './namespace.ts'
 
 /** Where the gateway hands in what clients change; the writer implements it. */
 export interface Mutations {
@@ -14,4 +16,30 @@ export interface MutationSession {
    */
   submit(mutation: Mutation): Promise<Outcome>
   close(): void
+}
+
+/** Mutations whose outcomes hold for what memcached would say of evicted keys too (DESIGN §5, docs/adr/0008-eviction.md). */
+export interface ArbitratedMutations extends Mutations {
+  openSession(): ArbitratedSession
+}
+
+export interface ArbitratedSession extends MutationSession {
+  /**
+   * `append` and `prepend`. Keeps its place among what is submitted: it starts once everything before it is answered, and what comes
+   * behind it waits. Ends as `stored`; `not-stored` on a miss; with `compare` also as `exists` or `not-found`. Rejects as `submit` does, and
+   * with `value-too-large`, `not-serving`, `memcached-away`, `database-away` where the old value can't be had; nothing is written then.
+   */
+  concatenate(concatenation: Concatenation): Promise<Outcome>
+}
+
+export interface Concatenation {
+  readonly namespaceId: NamespaceId
+  readonly key: Key
+  readonly side: 'append' | 'prepend'
+  /** Owned by the concatenation, as in SetMutation. The item keeps its flags and its expiry. */
+  readonly value: Buffer
+  /** The client's token, as in a mutation. */
+  readonly compare?: bigint
+  /** On a miss the value is stored alone (meta `N` beside the modes A and P). Default: `not-stored`. */
+  readonly create?: { readonly flags: bigint; readonly exptime: Exptime }
 }
