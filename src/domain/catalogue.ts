@@ -5,12 +5,18 @@ import type { CataloguedNamespace, Namespaces } from './namespaces.ts'
 export interface WritableCatalogue extends Namespaces {
   /** Grows with each change: whoever keeps a rendered copy knows when to render again. */
   readonly revision: number
-  /** Items at or below it were in memcached before this node filled it: misses in every namespace. */
-  readonly baseWatermark: number
+  /**
+   * Items at or below it were in memcached before this node filled it: misses in every namespace. Undefined where items carry
+   * versions (docs/adr/0009-item-cas.md): nothing was there before.
+   */
+  readonly baseWatermark: number | undefined
   /** True where applying the change turns items that are in memcached into misses, so that it wants a watermark of this instant. */
   wantsWatermark(entry: NamespaceEntry): boolean
   /** @param watermark memcached's CAS counter at this place of the log; needed where `wantsWatermark` says so */
   merge(entry: NamespaceEntry, watermark: number | undefined): void
   /** Starts anew: nothing that is in memcached up to `baseWatermark` is trusted. */
-  reset(baseWatermark: number, namespaces: Iterable<CataloguedNamespace | Omit<CataloguedNamespace, 'watermark'>>): void
+  reset(
+    baseWatermark: number | undefined,
+    namespaces: Iterable<CataloguedNamespace | Omit<CataloguedNamespace, 'watermark'>>,
+  ): void
 }

@@ -1,61 +1,150 @@
 import type { ItemKey } from './key.ts'
-import type { Exptime } from './mutation.ts'
+import type { NamespaceId } from './namespace.ts'
 import type { CataloguedNamespace } from './namespaces.ts'
+import { type Version, versionLowBits } from './version.ts'
 
 /** Reads of this node's memcached: coalesced over all clients, never touching SQL. */
 export interface LocalReads {
   /** False while the contents are not to be trusted (starting, catching up, rebuilding) or memcached is away. */
   readonly serving: boolean
   /**
-   * `sink` is called once, in the order of the calls, possibly much later. The caller compares `cas` with the namespace's watermark.
+   * For the classic commands: the hot path. `sink` is called once, in the order of the calls, possibly much later. The caller asks
+   * `isLive` of the item at that moment. A stale item's right to refill is not taken by this.
    */
   fetch(key: ItemKey, sink: ReadSink): void
   /**
-   * What only the meta protocol asks. A vivified item, and one whose lease is won, are this node's alone: nothing of that is in the log.
-   * Undefined for a miss; rejects where memcached could not answer. The caller compares `cas` with the watermark.
+   * For `mg` and what else must know the rest. Live items alone come back: a dead one (flushed, from before a rebuild) that is
+   * physically there is deleted first, so that it neither answers nor stands in the way of a lease. `sink` is called once, in no order
+   * with others, with an error for a namespace that is unknown.
    */
-  examine(key: ItemKey, question: ItemQuestion): Promise<ExaminedItem | undefined>
-  /** memcached's own `me` words behind the key: `exp=-1 la=0 …`. */
-  describe(key: ItemKey): Promise<string | undefined>
-}
-
-export interface ItemQuestion {
-  readonly withValue: boolean
-  /** `u`: neither bumped nor counted as hit. */
-  readonly noBump: boolean
-  /**
-   * `N`: a miss, or an item of a flushed generation, leaves an empty placeholder that lives so long, of the namespace's present
-   * generation: not a miss by its CAS.
-   */
-  readonly vivify?: { readonly exptime: Exptime; readonly namespace: CataloguedNamespace }
-  /** `R`: the lease is won where less time remains. */
-  readonly recacheBelow?: Exptime
-}
-
-export interface ExaminedItem {
-  readonly flags: string
-  readonly cas: bigint
-  readonly value: Buffer | undefined
-  readonly sizeBytes: number
-  /** `t`: seconds left, -1 without end. */
-  readonly remainingSeconds: number
-  /** `h` and `l`, before this question. */
-  readonly hitBefore: boolean
-  readonly idleSeconds: number
-  /** `W`, `X`, `Z` */
-  readonly won: boolean
-  readonly stale: boolean
-  readonly leased: boolean
+  examine(namespaceId: NamespaceId, key: ItemKey, question: ItemQuestion, sink: ExamineSink): void
+  /** `me`: undefined where there is no live item. */
+  describe(namespaceId: NamespaceId, key: ItemKey): Promise<ItemDescription | undefined>
 }
 
 /** `item` is undefined for a miss; `error` is set where memcached could not answer. */
 export type ReadSink = (item: CachedItem | undefined, error?: Error) => void
 
-export interface CachedItem {
+/**
+ * An item's own CAS in memcached, in two halves, so that no read makes a BigInt: the cluster-wide version where memcached takes one
+ * (flag E), else a counter of this one memcached. What it means is told by `isLive`, `versionOf` and `leaseToken` alone.
+ */
+export interface ItemCas {
+  /** The bits above the low 33: of a version its generation; of a lease that takes one, 2^30 more. */
+  readonly casHigh: number
+  /** The low 33 bits. */
+  readonly casLow: number
+}
+
+export interface CachedItem extends ItemCas {
   /** In decimal, passed through as text. */
   readonly flags: string
-  /** The item's own CAS in memcached: the version where memcached takes one (`itemCasIsVersion`), else a counter of this memcached. */
-  readonly cas: bigint
   /** A view that stays valid: never reused by the connection. */
   readonly value: Buffer
 }
+
+/** All of it is asked of memcached as it stands, by this node's clocks and tokens; none of it enters the log. */
+export interface ItemQuestion {
+  /** Without it `value` is empty, and `size` tells. */
+  readonly value: boolean
+  /** Meta `u`: does not count as an access. */
+  readonly untouched?: boolean
+  /** Meta `N`: a miss makes an empty item (a lease, of this node alone) with this TTL in memcached's form, and wins. */
+  readonly vivify?: number
+  /** Meta `R`: wins once where fewer seconds than these remain. */
+  readonly recache?: number
+}
+
+export type ExamineSink = (item: ExaminedItem | undefined, error?: Error) => void
+
+export interface ExaminedItem extends CachedItem {
+  readonly size: number
+  /** Meta `t`; -1: never expires. */
+  readonly ttlSeconds: number
+  /** Meta `h`: read before this. */
+  readonly hitBefore: boolean
+  /** Meta `l`: since the last access before this. */
+  readonly idleSeconds: number
+  /** `W`: whoever asked has the right, alone, to fill the item again. */
+  readonly won: boolean
+  /** `X` */
+  readonly stale: boolean
+  /** `Z`: somebody else was given that right. */
+  readonly othersWon: boolean
+}
+
+export interface ItemDescription extends ItemCas {
+  /** What the `ME` line says behind the key, in its order: `exp la cas fetch cls size`. `cas` is memcached's own. */
+  readonly fields: readonly (readonly [name: string, value: string])[]
+}
+
+/**
+ * Is what memcached holds the namespace's present content? Ask at the moment of the answer: a flush may have been applied while
+ * the item was on its way. A lease is live like an item.
+ */
+export function isLive(item: ItemCas, namespace: CataloguedNamespace): boolean {
+  const { watermark } = namespace
+  if (watermark === undefined) return generationOfCas(item) === namespace.generation
+  return casNumber(item) > watermark
+}
+
+/**
+ * The item's cluster-wide CAS token. Undefined for a lease, and where memcached takes no versions (`itemCasIsVersion`): there the
+ * directory must be asked, before the item is read (races.md R23).
+ */
+export function versionOf(item: ItemCas, namespace: CataloguedNamespace): Version | undefined {
+  if (!itemCasIsVersion(namespace) || item.casHigh >= leaseHigh) return undefined
+  return joined(item) as Version
+}
+
+/** Does this node's memcached keep versions as its items' CAS? The same for all namespaces; it changes with a rebuild alone. */
+export function itemCasIsVersion(namespace: CataloguedNamespace): boolean {
+  return namespace.watermark === undefined
+}
+
+/**
+ * Is it the empty item that `mg … N` made? Only where `itemCasIsVersion` can that be told for sure; elsewhere an empty item whose
+ * right to refill is taken, and of which the directory knows nothing, is one.
+ */
+export function isLease(item: ItemCas, namespace: CataloguedNamespace): boolean {
+  return itemCasIsVersion(namespace) && item.casHigh >= leaseHigh
+}
+
+/** What a client is told as the CAS of a lease: 2^63 and above, where no version is. Good on this node alone, for this lease alone. */
+export function leaseToken(item: ItemCas): bigint {
+  return joined(item) | leaseBit
+}
+
+export function isLeaseToken(token: bigint): boolean {
+  return token >= leaseBit
+}
+
+/** The CAS of a new lease where memcached takes one. @param random in [0, 1) */
+export function leaseCas(generation: number, random: number): bigint {
+  const low = BigInt(Math.floor(random * (lowLimit - 1)) + 1)
+  return leaseBit | (BigInt(generation) << BigInt(versionLowBits)) | low
+}
+
+/** The item's CAS as memcached counts it: only where it is a counter. */
+export function casNumber(item: ItemCas): number {
+  return item.casHigh * lowLimit + item.casLow
+}
+
+/** In decimal, as memcached's commands take it. */
+export function casText(item: ItemCas): string {
+  return item.casHigh < exactHigh ? String(casNumber(item)) : String(joined(item))
+}
+
+function generationOfCas({ casHigh }: ItemCas): number {
+  return casHigh >= leaseHigh ? casHigh - leaseHigh : casHigh
+}
+
+function joined({ casHigh, casLow }: ItemCas): bigint {
+  return (BigInt(casHigh) << BigInt(versionLowBits)) | BigInt(casLow)
+}
+
+const lowLimit = 2 ** versionLowBits
+/** Below it the two halves make a number without loss: 2^53. */
+const exactHigh = 2 ** (53 - versionLowBits)
+const leaseHigh = 2 ** (63 - versionLowBits)
+const leaseBit = 1n << 63n

@@ -10,9 +10,10 @@ export interface Namespaces {
 export interface CataloguedNamespace extends Namespace {
   /**
    * This node's memcached CAS counter at the last flush (or at the creation, or the rebuild): an item with a CAS at or below it
-   * is a miss. Mutable by the applier, so always read it at the moment of the comparison.
+   * is a miss. Undefined where memcached keeps versions as its items' CAS: there the generation alone decides. Ask `isLive`
+   * (local-reads.ts), and always take the namespace anew at the moment of the comparison.
    */
-  readonly watermark: number
+  readonly watermark: number | undefined
   /** Unix seconds of a delayed flush, by the primary's clock; 0 none. */
   readonly flushDue: number
 }
