@@ -1,4 +1,5 @@
 import type { ItemKey } from './key.ts'
+import type { Exptime } from './mutation.ts'
 import type { NamespaceId } from './namespace.ts'
 import type { CataloguedNamespace } from './namespaces.ts'
 import { type Version, versionLowBits } from './version.ts'
@@ -13,13 +14,14 @@ export interface LocalReads {
    */
   fetch(key: ItemKey, sink: ReadSink): void
   /**
-   * For `mg` and what else must know the rest. Live items alone come back: a dead one (flushed, from before a rebuild) that is
-   * physically there is deleted first, so that it neither answers nor stands in the way of a lease. `sink` is called once, in no order
-   * with others, with an error for a namespace that is unknown.
+   * What only the meta protocol asks. Live items alone come back: a dead one (flushed, from before a rebuild) that is physically
+   * there is deleted first, so that it neither answers nor stands in the way of a lease. A vivified item, and one whose lease is
+   * won, are this node's alone: nothing of that is in the log. Undefined for a miss; rejects where memcached could not answer,
+   * with `unknown-namespace` for one that is not there.
    */
-  examine(namespaceId: NamespaceId, key: ItemKey, question: ItemQuestion, sink: ExamineSink): void
-  /** `me`: undefined where there is no live item. */
-  describe(namespaceId: NamespaceId, key: ItemKey): Promise<ItemDescription | undefined>
+  examine(namespaceId: NamespaceId, key: ItemKey, question: ItemQuestion): Promise<ExaminedItem | undefined>
+  /** memcached's own `me` words behind the key of a live item: `exp=-1 la=0 …`. */
+  describe(namespaceId: NamespaceId, key: ItemKey): Promise<string | undefined>
 }
 
 /** `item` is undefined for a miss; `error` is set where memcached could not answer. */
@@ -43,39 +45,29 @@ export interface CachedItem extends ItemCas {
   readonly value: Buffer
 }
 
-/** All of it is asked of memcached as it stands, by this node's clocks and tokens; none of it enters the log. */
 export interface ItemQuestion {
-  /** Without it `value` is empty, and `size` tells. */
-  readonly value: boolean
-  /** Meta `u`: does not count as an access. */
-  readonly untouched?: boolean
-  /** Meta `N`: a miss makes an empty item (a lease, of this node alone) with this TTL in memcached's form, and wins. */
-  readonly vivify?: number
-  /** Meta `R`: wins once where fewer seconds than these remain. */
-  readonly recache?: number
+  readonly withValue: boolean
+  /** `u`: neither bumped nor counted as hit. */
+  readonly noBump: boolean
+  /** `N`: a miss leaves an empty placeholder that lives so long, in memcached's form, of the namespace's present generation. */
+  readonly vivify?: Exptime
+  /** `R`: the lease is won where less time remains. */
+  readonly recacheBelow?: Exptime
 }
 
-export type ExamineSink = (item: ExaminedItem | undefined, error?: Error) => void
-
-export interface ExaminedItem extends CachedItem {
-  readonly size: number
-  /** Meta `t`; -1: never expires. */
-  readonly ttlSeconds: number
-  /** Meta `h`: read before this. */
+export interface ExaminedItem extends ItemCas {
+  readonly flags: string
+  readonly value: Buffer | undefined
+  readonly sizeBytes: number
+  /** `t`: seconds left, -1 without end. */
+  readonly remainingSeconds: number
+  /** `h` and `l`, before this question. */
   readonly hitBefore: boolean
-  /** Meta `l`: since the last access before this. */
   readonly idleSeconds: number
-  /** `W`: whoever asked has the right, alone, to fill the item again. */
+  /** `W`: whoever asked has the right, alone, to fill the item again. `X`. `Z`: somebody else was given that right. */
   readonly won: boolean
-  /** `X` */
   readonly stale: boolean
-  /** `Z`: somebody else was given that right. */
-  readonly othersWon: boolean
-}
-
-export interface ItemDescription extends ItemCas {
-  /** What the `ME` line says behind the key, in its order: `exp la cas fetch cls size`. `cas` is memcached's own. */
-  readonly fields: readonly (readonly [name: string, value: string])[]
+  readonly leased: boolean
 }
 
 /**
