@@ -15,6 +15,10 @@ export const errorTable = {
   'not-serving': { retryable: true, reply: 'SERVER_ERROR this node is not serving' },
   'database-away': { retryable: true, reply: 'SERVER_ERROR no database answers' },
   'memcached-away': { retryable: true, reply: 'SERVER_ERROR memcached is away' },
+  /** Evicted here; a node that may hold it gives no answer. */
+  'item-away': { retryable: true, reply: 'SERVER_ERROR a node that may hold the item does not answer' },
+  /** `append` and `prepend`: the item changed under each of many tries. Nothing was written. */
+  contended: { retryable: true, reply: 'SERVER_ERROR not written: the item changes too fast' },
   /** The log cannot be followed as it is: a person must act. */
   'log-unreadable': { retryable: false, reply: 'SERVER_ERROR this node is not serving' },
   'log-purged': { retryable: false, reply: 'SERVER_ERROR this node is not serving' },

@@ -26,8 +26,9 @@ export interface ArbitratedMutations extends Mutations {
 export interface ArbitratedSession extends MutationSession {
   /**
    * `append` and `prepend`. Keeps its place among what is submitted: it starts once everything before it is answered, and what comes
-   * behind it waits. Ends as `stored`; `not-stored` on a miss; with `compare` also as `exists` or `not-found`. Rejects as `submit` does, and
-   * with `value-too-large`, `not-serving`, `memcached-away`, `database-away` where the old value can't be had; nothing is written then.
+   * behind it waits. Ends as `stored`; `not-stored` on a miss (with `compare` too), or where no item could hold so much, as memcached has it;
+   * `exists`. Rejects as `submit` does, and where the old value can't be had: with `not-serving` and `memcached-away` (its own
+   * memcached), `database-away`, `item-away` (a peer), `contended`. Nothing is written then.
    */
   concatenate(concatenation: Concatenation): Promise<Outcome>
 }

@@ -5,7 +5,7 @@ import { type Key, keyFromBytes } from '../domain/key.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
 import type { Dialect } from '../domain/position.ts'
 import { type Version, versionFromNumber } from '../domain/version.ts'
-import type { BatchKey, Decision, DirectoryRow, Facts, NamespaceRow } from './decide.ts'
+import type { BatchKey, Decision, DirectoryRow, Facts, NamespaceRow } from './decision.ts'
 import {
   bump,
   endThread,
@@ -316,11 +316,13 @@ function keyOf([key]: Row): Key {
   return keyFromBytes(key as Buffer)
 }
 
-function readDirectory([, version, expire, flags, number]: Row): DirectoryRow {
+function readDirectory([, version, expire, flags, size, checksum, number]: Row): DirectoryRow {
   return {
     version: readVersion(version),
     expiry: Number(expire),
     flags: BigInt(flags as string),
+    sizeBytes: Number(size),
+    checksum: Number(checksum),
     number: number === null || number === undefined ? undefined : BigInt(number as string),
   }
 }

@@ -1,6 +1,6 @@
 import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { Logger } from '../runtime/logger.ts'
-import type { Result } from './decide.ts'
+import type { Result } from './decision.ts'
 import type { BatchLimits, LaneQueue } from './lane-queue.ts'
 import {
   isDeadlock,

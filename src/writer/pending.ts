@@ -1,7 +1,7 @@
-import type { WhiteholeError } from '../domain/errors.ts'
+import { WhiteholeError } from '../domain/errors.ts'
 import type { FlushMutation, Mutation, Outcome } from '../domain/mutation.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
-import type { BatchKey } from './decide.ts'
+import type { BatchKey } from './decision.ts'
 
 /** Executes a delayed flush, unless another node has done so; `due` tells which one is meant. */
 export interface DueFlush {
@@ -79,8 +79,8 @@ export class Pending {
   /** To be called by the writer alone, which accounts for it (writer.ts). */
   settle(result: Outcome | WhiteholeError): void {
     this.answered = true
-    if (typeof result === 'string') this.#resolve(result)
-    else this.#reject(result)
+    if (result instanceof WhiteholeError) this.#reject(result)
+    else this.#resolve(result)
   }
 }
 

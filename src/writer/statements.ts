@@ -1,6 +1,6 @@
 import type { Dialect } from '../domain/position.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
-import type { BatchKey, Decision, DirectoryWrite, LogRow } from './decide.ts'
+import type { BatchKey, Decision, DirectoryWrite, LogRow } from './decision.ts'
 
 /**
  * The SQL text of a lane. Everything that comes from a client stands in it as a hexadecimal literal or as a number: no character
@@ -13,7 +13,7 @@ export interface LanePlace {
   readonly sequence: number
 }
 
-const keyColumns = 'mc_key, version, expire, flags, number'
+const keyColumns = 'mc_key, version, expire, flags, size, checksum, number'
 const namespaceColumns = 'ns_id, generation, default_ttl, max_ttl, max_value_bytes'
 
 /**

@@ -1,5 +1,6 @@
 import { WhiteholeError } from '../domain/errors.ts'
-import { type BatchKey, type Decidable, decide, type Decision, type Result } from './decide.ts'
+import { decide } from './decide.ts'
+import type { BatchKey, Decidable, Decision, Result } from './decision.ts'
 import { groupKeys, type LaneSession, type Locked, type LockedNamespace } from './lane-session.ts'
 import type { Contended, NamespaceMutation, Pending } from './pending.ts'
 import { compareKeys, type FlushChange, type LanePlace } from './statements.ts'
@@ -37,7 +38,9 @@ async function prepareKeys(
   for (const { key } of given.items) if (key !== undefined && !distinct.has(key.id)) distinct.set(key.id, key)
   const locked = await session.lockKeys(place, groupKeys([...distinct.values()].sort(compareKeys)))
   const { items, contended } = separate(given.items, locked)
-  const decidables = items.map(({ mutation, key }) => ({ mutation, key: distinct.get(key?.id ?? '') }) as Decidable)
+  const decidables = items.map(
+    ({ mutation, key, order }) => ({ mutation, key: distinct.get(key?.id ?? ''), session: order }) as Decidable,
+  )
   const decision: Decision = decide(decidables, locked, given.random)
   const inserted = new Set(decision.inserts.map(({ key }) => key.id))
   return {
@@ -98,9 +101,11 @@ export function decideFlush(
   }
   if (mutation.kind === 'due-flush') {
     const due = flushDue === mutation.dueSeconds && flushDue <= nowSeconds
-    return due ? { change: { kind: 'now' }, result: 'flushed' } : { change: { kind: 'none' }, result: 'not-found' }
+    return due
+      ? { change: { kind: 'now' }, result: { kind: 'flushed' } }
+      : { change: { kind: 'none' }, result: { kind: 'not-found' } }
   }
-  if (mutation.delaySeconds <= 0) return { change: { kind: 'now' }, result: 'flushed' }
+  if (mutation.delaySeconds <= 0) return { change: { kind: 'now' }, result: { kind: 'flushed' } }
   const dueSeconds = Math.floor(nowSeconds) + mutation.delaySeconds
-  return { change: { kind: 'later', dueSeconds }, result: 'flushed' }
+  return { change: { kind: 'later', dueSeconds }, result: { kind: 'flushed' } }
 }

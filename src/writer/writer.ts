@@ -1,3 +1,4 @@
+import { counterBytesMax } from '../domain/counter.ts'
 import { WhiteholeError } from '../domain/errors.ts'
 import type { FollowedLog, Unwatch } from '../domain/followed-log.ts'
 import { keyBytesMax } from '../domain/key.ts'
@@ -5,7 +6,7 @@ import type { Mutation, Outcome } from '../domain/mutation.ts'
 import type { Mutations, MutationSession } from '../domain/mutations.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
 import type { Logger } from '../runtime/logger.ts'
-import type { BatchKey, Result } from './decide.ts'
+import type { BatchKey, Result } from './decision.ts'
 import { MainQueue, SideQueue } from './lane-queue.ts'
 import type { LaneDatabase } from './lane-session.ts'
 import { Lane, type LaneHost, type LaneSettings } from './lane.ts'
@@ -117,7 +118,7 @@ export class Writer implements Mutations {
    */
   async flushDue(namespaceId: NamespaceId, dueSeconds: number): Promise<boolean> {
     const outcome = await this.#submit(new SessionOrder(0), { kind: 'due-flush', namespaceId, dueSeconds })
-    return outcome === 'flushed'
+    return outcome.kind === 'flushed'
   }
 
   /** Takes nothing new, gives what is there so much time, then fails the rest. Leaves no connection and no timer. */
@@ -157,8 +158,7 @@ export class Writer implements Mutations {
     if (key !== undefined && (key.key.length === 0 || key.key.length > keyBytesMax)) {
       return new WhiteholeError('key-too-long', `a key has 1 to ${keyBytesMax} bytes, this one ${key.key.length}`)
     }
-    const valueBytes = mutation.kind === 'set' ? mutation.value.length : 0
-    const bytes = valueBytes + 2 * (key?.key.length ?? 0) + overheadBytes
+    const bytes = valueBytes(mutation) + 2 * (key?.key.length ?? 0) + overheadBytes
     const { queuedItems, queuedBytes } = this.metrics
     if (queuedItems >= this.#settings.queueItemsMax || queuedBytes + bytes > this.#settings.queueBytesMax) {
       this.#count('queue-full')
@@ -233,8 +233,8 @@ export class Writer implements Mutations {
     order.remove(item)
     this.metrics.queuedItems -= 1
     this.metrics.queuedBytes -= item.bytes
-    if (typeof result === 'string') this.metrics.acknowledged += 1
-    else this.#count(result.code)
+    if (result instanceof WhiteholeError) this.#count(result.code)
+    else this.metrics.acknowledged += 1
     item.settle(result)
     if (order.first?.route === 'side') this.#side.wake()
     if (this.metrics.queuedItems === 0) this.#onEmpty?.()
@@ -249,6 +249,12 @@ export class Writer implements Mutations {
     for (const lane of this.#lanes) lane.expire(now)
     this.#tick = this.metrics.queuedItems > 0 ? setTimeout(this.#onTick, tickMilliseconds) : undefined
   }
+}
+
+/** The most that it may write: a counter is padded to the length that its value has. */
+function valueBytes(mutation: WriterMutation): number {
+  if (mutation.kind === 'set') return mutation.value.length
+  return mutation.kind === 'arithmetic' ? counterBytesMax : 0
 }
 
 function batchKey({ namespaceId, key }: Extract<WriterMutation, { key: unknown }>): BatchKey {
