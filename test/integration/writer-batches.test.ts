@@ -5,7 +5,7 @@ import { groupKeys } from '../../src/writer/lane-session.ts'
 import { lockAndRead, sessionSettings } from '../../src/writer/statements.ts'
 import { engineList } from '../support/databases.ts'
 import { until } from '../support/processes.ts'
-import { ending, flush, remove, set, touch, WritingWorld } from '../support/writing.ts'
+import { ending, endings, flush, remove, set, touch, WritingWorld } from '../support/writing.ts'
 
 describe.each(engineList)('writes through %s', (engine) => {
   let world: WritingWorld
@@ -17,7 +17,7 @@ describe.each(engineList)('writes through %s', (engine) => {
 
   it('are acknowledged with the outcome that the log then carries', async () => {
     const session = world.writer('a').openSession()
-    const outcomes = await Promise.all([
+    const outcomes = await endings([
       session.submit(set('first', '12', 100)),
       session.submit(touch('first', 200)),
       session.submit(touch('nothing', 200)),
@@ -100,7 +100,7 @@ describe.each(engineList)('writes through %s', (engine) => {
     const session = world.writer('a').openSession()
     const before = await world.generation()
     const first = world.log.transactions.length
-    const outcomes = await Promise.all([
+    const outcomes = await endings([
       session.submit(set('o1')),
       session.submit(flush()),
       session.submit(set('o2')),
@@ -123,7 +123,7 @@ describe.each(engineList)('writes through %s', (engine) => {
     await world.database.query('UPDATE memcached.mc_namespaces SET max_value_bytes = 10 WHERE ns_id = 2')
     const session = world.writer('a').openSession()
     await session.submit({ ...set('big', 'small'), namespaceId: 2 })
-    const endings = await Promise.all([
+    const told = await Promise.all([
       ending(session.submit({ ...set('big', 'eleven byte'), namespaceId: 2 })),
       ending(session.submit({ ...set('x'), namespaceId: 77 })),
       ending(session.submit(flush(0, 77))),
@@ -132,7 +132,7 @@ describe.each(engineList)('writes through %s', (engine) => {
       ending(session.submit(set('huge', Buffer.alloc(40 * 1024 * 1024)))),
       ending(session.submit(set('y'.repeat(250)))),
     ])
-    expect(endings).toEqual([
+    expect(told).toEqual([
       'value-too-large',
       'unknown-namespace',
       'unknown-namespace',

@@ -2,6 +2,7 @@ import type { Connection } from 'mysql2/promise'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { engineList } from '../support/databases.ts'
 import { until } from '../support/processes.ts'
+import type { Outcome } from '../../src/domain/mutation.ts'
 import { ending, flush, remove, set, WritingWorld } from '../support/writing.ts'
 
 /** Somebody's open SQL transaction holds what a write needs. Each story of races.md is played with real locks. */
@@ -41,7 +42,11 @@ describe.each(engineList)('a lock in somebody’s open transaction on %s', (engi
   it.each([
     ['on an existing row', async (name: string) => open(`CALL set_key(1, '${name}', 'theirs', 0)`), true],
     ['in an uncommitted insert (R24)', async (name: string) => open(`CALL set_key(1, '${name}', 'theirs', 0)`), false],
-    ['on a deleted row', async (name: string) => open(`DELETE FROM mc_stored_keys WHERE ns_id = 1 AND mc_key = '${name}'`), true],
+    [
+      'on a deleted row',
+      async (name: string) => open(`DELETE FROM mc_stored_keys WHERE ns_id = 1 AND mc_key = '${name}'`),
+      true,
+    ],
   ])('%s delays that key alone', async (_, lock, exists) => {
     const writer = world.writer(node())
     if (exists) await writer.openSession().submit(set(key('held'), 'first'))
@@ -56,7 +61,7 @@ describe.each(engineList)('a lock in somebody’s open transaction on %s', (engi
     await others(writer)
     expect(done).toBe(false)
     await theirs.query('COMMIT')
-    expect(await ours).toBe('stored')
+    expect(await ending(ours)).toBe('stored')
     expect(world.log.entriesOf(key('held')).at(-1)?.value).toBe('ours')
     expect(await world.row(key('held'))).toMatchObject({
       version: String(world.log.entriesOf(key('held')).at(-1)?.version),
@@ -69,7 +74,7 @@ describe.each(engineList)('a lock in somebody’s open transaction on %s', (engi
     await first.submit(set(key('a'), '0'))
     const theirs = await open(`SELECT * FROM mc_stored_keys WHERE ns_id = 1 AND mc_key = '${key('a')}' FOR UPDATE`)
     const told: string[] = []
-    const note = async (name: string, promise: Promise<string>): Promise<void> => {
+    const note = async (name: string, promise: Promise<Outcome>): Promise<void> => {
       await promise
       told.push(name)
     }
@@ -115,7 +120,7 @@ describe.each(engineList)('a lock in somebody’s open transaction on %s', (engi
     const other = writer.openSession()
     for (let round = 0; round < 10; round++) await other.submit({ ...set(key('other')), namespaceId: 2 })
     await theirs.query('ROLLBACK')
-    expect(await ours).toBe('flushed')
+    expect(await ending(ours)).toBe('flushed')
     expect(await world.generation()).toBe(before + 1)
   })
 
@@ -145,7 +150,7 @@ describe.each(engineList)('a lock in somebody’s open transaction on %s', (engi
     await until('our delete to wait for theirs', () => writer.metrics.contended > 0)
     await theirs.query('COMMIT')
     // Theirs left a dead row: there was nothing to delete, and it is logged again (R19).
-    expect(await ours).toBe('not-found')
+    expect(await ending(ours)).toBe('not-found')
     expect(world.log.entriesOf(key('gap-m')).map(({ kind }) => kind)).toEqual(['delete', 'delete'])
   })
 
@@ -155,7 +160,7 @@ describe.each(engineList)('a lock in somebody’s open transaction on %s', (engi
     const ours = writer.openSession().submit(remove(key('new')))
     await until('our delete to wait for theirs', () => writer.metrics.contended > 0)
     await theirs.query('COMMIT')
-    expect(await ours).toBe('deleted')
+    expect(await ending(ours)).toBe('deleted')
     expect(world.log.entriesOf(key('new')).map(({ kind }) => kind)).toEqual(['set', 'delete'])
   })
 })

@@ -4,7 +4,7 @@ import type { LaneSession } from '../../src/writer/lane-session.ts'
 import { ChaosProxy } from '../support/chaos-proxy.ts'
 import { engineList } from '../support/databases.ts'
 import { until } from '../support/processes.ts'
-import { ending, flush, remove, set, touch, WritingWorld } from '../support/writing.ts'
+import { ending, endings, flush, remove, set, touch, WritingWorld } from '../support/writing.ts'
 
 describe.each(engineList)('with faults between a node and %s', (engine) => {
   let world: WritingWorld
@@ -116,7 +116,7 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     })
     for (let round = 0; round < 2; round++) {
       const session = writer.openSession()
-      const outcomes = await Promise.all([
+      const outcomes = await endings([
         session.submit(set(name('k'), `${round}-1`)),
         session.submit(set(name('k'), `${round}-2`)),
         session.submit(touch(name('nothing'), 5)),
@@ -162,12 +162,12 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
         },
       })
       const session = writer.openSession()
-      const first = Promise.all([session.submit(set(name('c'), 'ours')), session.submit(set(name('d'), '1'))])
+      const first = endings([session.submit(set(name('c'), 'ours')), session.submit(set(name('d'), '1'))])
       await until('the connection to break', () => writer.metrics.recoveries > 0)
       const later = session.submit(set(name('d'), '2'))
       await holder?.query(end)
       expect(await first).toEqual(['stored', 'stored'])
-      expect(await later).toBe('stored')
+      expect(await ending(later)).toBe('stored')
       expect(values(name('d'))).toEqual(['1', '2'])
       expect(values(name('c'))).toEqual(end === 'COMMIT' ? ['theirs', 'ours'] : ['ours'])
       const [last] = world.log.entriesOf(name('d')).slice(-1)
@@ -181,7 +181,7 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     world.log.hold()
     const session = writer.openSession()
     let told = 0
-    const endings = [
+    const promises = [
       session.submit(touch(name('absent'), 5)),
       session.submit({ ...set(name('x')), namespaceId: 77 }),
       session.submit(set(name('x'))),
@@ -195,7 +195,7 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     })
     expect(told).toBe(0)
     world.log.release()
-    expect(await Promise.all(endings)).toEqual(['not-found', 'unknown-namespace', 'stored'])
+    expect(await Promise.all(promises)).toEqual(['not-found', 'unknown-namespace', 'stored'])
   })
 
   it('a log that is silent too long gives outcome-unknown, and the next write is in order', async () => {
@@ -219,17 +219,17 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     const session = writer.openSession()
     await session.submit(set(name('s'), 'before'))
     world.database.program.signal('SIGSTOP')
-    const endings: string[] = []
+    const told: string[] = []
     try {
       for (let round = 0; round < 3; round++) {
         const startedAt = performance.now()
-        endings.push(await ending(session.submit(set(name('s'), `stopped${round}`))))
+        told.push(await ending(session.submit(set(name('s'), `stopped${round}`))))
         expect(performance.now() - startedAt).toBeLessThan(2500)
       }
     } finally {
       world.database.program.signal('SIGCONT')
     }
-    expect(endings).toEqual(['not-written', 'not-written', 'not-written'])
+    expect(told).toEqual(['not-written', 'not-written', 'not-written'])
     await until('writes to succeed', async () => (await ending(session.submit(set(name('s'), 'after')))) === 'stored')
     expect(values(name('s')).filter((value) => value?.startsWith('stopped'))).toEqual([])
   })
@@ -272,7 +272,7 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     const last = session.submit(set(name('z')))
     const closed = writer.close()
     expect(await ending(session.submit(set(name('z'))))).toBe('not-written')
-    expect(await last).toBe('stored')
+    expect(await ending(last)).toBe('stored')
     await closed
     await until('the connections to be gone', () => proxy.connections === 0)
     expect([...writer.states.values()].every((state) => state === 'stopped')).toBe(true)

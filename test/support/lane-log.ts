@@ -24,7 +24,7 @@ interface Stream {
 
 /** One row of `mc_storage` as the log has it. */
 export interface LoggedEntry {
-  readonly kind: 'set' | 'delete' | 'touch'
+  readonly kind: 'set' | 'delete' | 'touch' | 'stale'
   readonly namespaceId: number
   readonly key: string
   readonly version: bigint
@@ -175,7 +175,7 @@ function readEntry(row: Row): LoggedEntry {
   const version = BigInt(String(row['version'])) as Version
   const value = row['mc_value']
   return {
-    kind: ([undefined, 'set', 'delete', 'touch'] as const)[Number(row['op'])] ?? 'set',
+    kind: ([undefined, 'set', 'delete', 'touch', 'stale'] as const)[Number(row['op'])] ?? 'set',
     namespaceId: Number(row['ns_id']),
     key: asText(row['mc_key']),
     version,

@@ -1,6 +1,6 @@
 import { Databases } from '../../src/adapters/databases.ts'
 import { keyFromText } from '../../src/domain/key.ts'
-import type { Exptime, SetMutation } from '../../src/domain/mutation.ts'
+import type { ArithmeticMutation, Exptime, Outcome, SetMutation } from '../../src/domain/mutation.ts'
 import { silentLogger } from '../../src/runtime/logger.ts'
 import { initializeSchema } from '../../src/schema/initialize.ts'
 import { LaneDatabases, type LaneSession } from '../../src/writer/lane-session.ts'
@@ -154,7 +154,26 @@ export function flush(delaySeconds = 0, namespaceId = 1) {
   return { kind: 'flush', namespaceId, delaySeconds } as const
 }
 
-/** The error's code, or the outcome. */
-export async function ending(promise: Promise<string>): Promise<string> {
-  return promise.catch((error: unknown) => (error as { code?: string }).code ?? String(error))
+/** The error's code, or the outcome's kind. */
+export async function ending(promise: Promise<Outcome | string>): Promise<string> {
+  return promise.then(
+    (outcome) => (typeof outcome === 'string' ? outcome : outcome.kind),
+    (error: unknown) => (error as { code?: string }).code ?? String(error),
+  )
+}
+
+export async function endings(promises: readonly Promise<Outcome>[]): Promise<string[]> {
+  return Promise.all(promises.map(ending))
+}
+
+export function add(key: string, value: string | Buffer = 'v', exptime: Exptime = 0): SetMutation {
+  return { ...set(key, value, exptime), mode: 'add' }
+}
+
+export function compareAndSet(key: string, value: string | Buffer, compare: bigint): SetMutation {
+  return { ...set(key, value), compare }
+}
+
+export function increment(key: string, delta = 1n): ArithmeticMutation {
+  return { kind: 'arithmetic', namespaceId: 1, key: keyFromText(key), direction: 'incr', delta }
 }
