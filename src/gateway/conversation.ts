@@ -1,6 +1,7 @@
 import type { DirectoryReads } from '../domain/directory-reads.ts'
-import type { LocalReads } from '../domain/local-reads.ts'
-import type { Mutations, MutationSession } from '../domain/mutations.ts'
+import type { ItemKey } from '../domain/key.ts'
+import type { ItemCas, LocalReads } from '../domain/local-reads.ts'
+import type { ArbitratedMutations, ArbitratedSession } from '../domain/mutations.ts'
 import type { Namespaces } from '../domain/namespaces.ts'
 import type { ReplyForm } from '../wire/memcached/request.ts'
 import type { GatewayCounters } from './counters.ts'
@@ -11,11 +12,19 @@ import type { Reply } from './replies.ts'
 export interface GatewayServices {
   readonly namespaces: Namespaces
   readonly reads: LocalReads
-  readonly mutations: Mutations
+  readonly mutations: ArbitratedMutations
   readonly directory: DirectoryReads
   readonly counters: GatewayCounters
+  /** What this node's memcached holds, of all namespaces. Undefined where it can't be listed. */
+  readonly listing?: () => AsyncIterable<readonly ListedItem[]>
   /** Unix seconds by this machine's clock: for `stats` and for absolute times that are long over. */
   nowSeconds(): number
+}
+
+export interface ListedItem extends ItemCas {
+  readonly key: ItemKey
+  /** What memcached says of it behind the key: `exp=-1 la=… cas=… fetch=no cls=1 size=60`. */
+  readonly details: string
 }
 
 /** A client's connection, as the families of commands see it. */
@@ -23,7 +32,7 @@ export interface Conversation {
   readonly services: GatewayServices
   readonly naming: Naming
   /** What goes through it keeps its order. */
-  readonly mutations: MutationSession
+  readonly mutations: ArbitratedSession
   /** Too much waits for the client to read it: no more until `whenWritable`. */
   readonly blocked: boolean
   readonly closed: boolean

@@ -1,10 +1,14 @@
-import type { Request } from '../wire/memcached/request.ts'
-import { notSupported } from '../wire/memcached/text-commands.ts'
+import { isLeaseToken } from '../domain/local-reads.ts'
+import type { AnswerableRequest, Request } from '../wire/memcached/request.ts'
+import { count } from './arithmetic.ts'
 import type { Conversation } from './conversation.ts'
+import { dialectOf, done, refuse } from './dialects.ts'
+import { dump } from './dump.ts'
 import { flush } from './flush.ts'
+import { metaDebug, metaGet } from './meta-get.ts'
 import { retrieve } from './retrieval.ts'
 import { protocolVersion, stats } from './stats.ts'
-import { refuseOversize, remove, store, touch } from './storage.ts'
+import { invalidate, refuseOversize, remove, store, touch } from './storage.ts'
 
 /**
  * What may be under way on a connection at the same time: reads among themselves, writes among themselves; `alone` nothing else;
@@ -15,14 +19,19 @@ export type Company = 'read' | 'write' | 'alone' | 'any'
 /** Larger lists of keys run alone: their values fill the memory that one client may have. */
 const companionableKeysMax = 16
 
-const companies: Readonly<Record<Exclude<Request['kind'], 'retrieval'>, Company>> = {
+const companies: Readonly<Record<Request['kind'], Company>> = {
+  retrieval: 'read',
+  'meta-get': 'read',
+  'meta-debug': 'read',
   storage: 'write',
   oversize: 'write',
   deletion: 'write',
+  invalidation: 'write',
   touch: 'write',
   arithmetic: 'write',
   flush: 'write',
   stats: 'alone',
+  dump: 'alone',
   version: 'any',
   verbosity: 'any',
   noop: 'any',
@@ -31,15 +40,38 @@ const companies: Readonly<Record<Exclude<Request['kind'], 'retrieval'>, Company>
 }
 
 export function companyOf(request: Request): Company {
-  if (request.kind !== 'retrieval') return companies[request.kind]
-  return request.touch !== undefined || request.keys.length > companionableKeysMax ? 'alone' : 'read'
+  return isLonely(request) ? 'alone' : companies[request.kind]
+}
+
+function isLonely(request: Request): boolean {
+  switch (request.kind) {
+    case 'retrieval':
+      return request.touch !== undefined || request.keys.length > companionableKeysMax
+    // What changes something by reading: two that ask for the same lease must not overtake each other.
+    case 'meta-get':
+      return request.touch !== undefined || request.vivify !== undefined || request.recacheBelow !== undefined
+    // Looks at this node's memcached before it submits.
+    case 'storage':
+    case 'deletion':
+      return request.compare !== undefined && isLeaseToken(request.compare)
+    case 'arithmetic':
+      return false
+    default:
+      return false
+  }
 }
 
 /** Every request opens its reply before this returns. */
-export function dispatch(conversation: Conversation, request: Exclude<Request, { kind: 'quit' }>): void {
+export function dispatch(conversation: Conversation, request: AnswerableRequest): void {
   switch (request.kind) {
     case 'retrieval':
       retrieve(conversation, request)
+      break
+    case 'meta-get':
+      metaGet(conversation, request)
+      break
+    case 'meta-debug':
+      metaDebug(conversation, request)
       break
     case 'storage':
       store(conversation, request)
@@ -50,11 +82,14 @@ export function dispatch(conversation: Conversation, request: Exclude<Request, {
     case 'deletion':
       remove(conversation, request)
       break
+    case 'invalidation':
+      invalidate(conversation, request)
+      break
     case 'touch':
       touch(conversation, request)
       break
     case 'arithmetic':
-      conversation.begin(request.form).answer(notSupported(request.direction))
+      count(conversation, request)
       break
     case 'flush':
       flush(conversation, request)
@@ -62,17 +97,30 @@ export function dispatch(conversation: Conversation, request: Exclude<Request, {
     case 'stats':
       stats(conversation, request)
       break
+    case 'dump':
+      dump(conversation, request)
+      break
+    default:
+      answerAtOnce(conversation, request)
+  }
+}
+
+type Immediate = Extract<AnswerableRequest, { kind: 'version' | 'verbosity' | 'noop' | 'refused' }>
+
+function answerAtOnce(conversation: Conversation, request: Immediate): void {
+  const reply = conversation.begin(request.form)
+  switch (request.kind) {
     case 'version':
-      conversation.begin(request.form).answer(`VERSION ${protocolVersion}`)
+      dialectOf(reply).version(reply, protocolVersion)
       break
     case 'verbosity':
-      conversation.begin(request.form).answer('OK')
+      done(reply)
       break
     case 'noop':
-      conversation.begin(request.form).answer('MN')
+      dialectOf(reply).noop(reply)
       break
     case 'refused':
-      conversation.begin(request.form).answer(request.line)
+      refuse(reply, request.line, request.status)
       break
   }
 }

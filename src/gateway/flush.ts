@@ -1,29 +1,29 @@
-import { replyOf } from '../domain/errors.ts'
 import { relativeExptimeMaxSeconds } from '../domain/mutation.ts'
 import type { FlushRequest } from '../wire/memcached/request.ts'
 import type { Conversation } from './conversation.ts'
-import { lineWithoutNamespace } from './storage.ts'
+import { done, fail, refuse } from './dialects.ts'
+import { answerWithoutNamespace } from './change.ts'
 
 /** `flush_all`: of the listener's namespace, never of others. */
 export function flush(conversation: Conversation, request: FlushRequest): void {
   const reply = conversation.begin(request.form)
   const { naming, services } = conversation
   if (naming.bound === undefined) {
-    reply.answer('CLIENT_ERROR flush_all needs a listener that is bound to one namespace')
+    refuse(reply, 'CLIENT_ERROR flush_all needs a listener that is bound to one namespace')
     return
   }
   const namespace = naming.find('')
   if (namespace === undefined) {
-    reply.answer(lineWithoutNamespace(conversation))
+    answerWithoutNamespace(conversation, reply)
     return
   }
   const delaySeconds = delayOf(request.exptime, services.nowSeconds())
   conversation.mutations.submit({ kind: 'flush', namespaceId: namespace.id, delaySeconds }).then(
     () => {
       services.counters.of(namespace.name).cmd_flush++
-      reply.answer('OK')
+      done(reply)
     },
-    (error: unknown) => reply.answer(replyOf(error)),
+    (error: unknown) => fail(reply, error),
   )
 }
 

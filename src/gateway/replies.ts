@@ -1,3 +1,5 @@
+import type { ReplyForm } from '../wire/memcached/request.ts'
+
 /**
  * Replies of one connection: opened in the order of the requests, finished in any order, sent in the order opened. What is
  * finished within one turn of the event loop goes out in one write.
@@ -27,11 +29,10 @@ export class Replies {
   }
 
   /**
-   * @param quiet nothing is sent, whatever is said
    * @param heldBytes what its request occupies until it is answered
    */
-  begin(quiet: boolean, heldBytes = 0): Reply {
-    const reply = new Reply(this, quiet, heldBytes)
+  begin(form: ReplyForm, heldBytes = 0): Reply {
+    const reply = new Reply(this, form, heldBytes)
     this.#queue.push(reply)
     return reply
   }
@@ -105,7 +106,8 @@ const inlineBytesMax = 4096
 /** One request's reply while it is made. Nothing of it is sent before it is finished, save what is committed. */
 export class Reply {
   readonly #replies: Replies
-  readonly #quiet: boolean
+  /** What the dialects write by (dialect.ts). */
+  readonly form: ReplyForm
   readonly heldBytes: number
   text = ''
   parts: (string | Buffer)[] | undefined
@@ -114,9 +116,9 @@ export class Reply {
   /** Something of it has gone out. */
   committed = false
 
-  constructor(replies: Replies, quiet: boolean, heldBytes: number) {
+  constructor(replies: Replies, form: ReplyForm, heldBytes: number) {
     this.#replies = replies
-    this.#quiet = quiet
+    this.form = form
     this.heldBytes = heldBytes
   }
 
@@ -152,7 +154,8 @@ export class Reply {
   finish(): void {
     if (this.finished) return
     this.finished = true
-    if (this.#quiet) this.clear()
+    // `noreply` silences everything; the other dialects know what to keep to themselves.
+    if (this.form.dialect === 'text' && this.form.quiet) this.clear()
     this.#replies.onFinished(this)
   }
 

@@ -1,10 +1,13 @@
-import { replyOf, WhiteholeError } from '../domain/errors.ts'
+import { WhiteholeError } from '../domain/errors.ts'
 import { composeItemKey } from '../domain/key.ts'
-import type { CachedItem } from '../domain/local-reads.ts'
+import { type CachedItem, isLease, isLive, itemCasIsVersion, leaseToken, versionOf } from '../domain/local-reads.ts'
 import { type Exptime, relativeExptimeMaxSeconds } from '../domain/mutation.ts'
+import type { CataloguedNamespace } from '../domain/namespaces.ts'
 import type { Version } from '../domain/version.ts'
 import type { RequestKey, RetrievalRequest } from '../wire/memcached/request.ts'
 import { type Conversation, unknownNamespace } from './conversation.ts'
+import type { Dialect } from './dialect.ts'
+import { dialectOf, fail, refuse } from './dialects.ts'
 import type { Reply } from './replies.ts'
 
 /** Keys of one request that are asked for at a time: with values of 1 MiB that many wait in memory. */
@@ -12,18 +15,24 @@ const windowKeys = 64
 /** A long list's reply goes out in pieces of about this size; up to here an error can still replace it. */
 const pieceBytes = 256 * 1024
 
-type Versions = readonly (Version | undefined)[]
+export type Versions = readonly (Version | undefined)[]
 
-/** `get gets gat gats` */
+/** `get gets gat gats`, binary `GET GAT` and their variants. */
 export function retrieve(conversation: Conversation, request: RetrievalRequest): void {
   const reply = conversation.begin(request.form)
   const { keys, withCas, touch } = request
-  if (!conversation.services.reads.serving) reply.answer(notServing)
-  else if (touch === undefined && !withCas) new Retrieval(conversation, { reply, keys, counted: true }).start()
+  const { services, naming } = conversation
+  if (!services.reads.serving) {
+    fail(reply, notServing)
+    return
+  }
+  const first = withCas ? naming.find(keys[0] ?? '') : undefined
+  const itemsTell = !withCas || (first !== undefined && itemCasIsVersion(first))
+  if (touch === undefined && itemsTell) new Retrieval(conversation, { reply, keys, withCas, counted: true }).start()
   else void retrieveSlowly(conversation, reply, request)
 }
 
-const notServing = new WhiteholeError('not-serving', '').reply
+const notServing = new WhiteholeError('not-serving', 'the contents are not to be trusted')
 
 /** What asks the directory or the writer first. */
 async function retrieveSlowly(conversation: Conversation, reply: Reply, request: RetrievalRequest): Promise<void> {
@@ -31,7 +40,7 @@ async function retrieveSlowly(conversation: Conversation, reply: Reply, request:
   try {
     for (const key of keys) {
       if (conversation.naming.find(key) !== undefined) continue
-      reply.answer(unknownNamespace)
+      refuse(reply, unknownNamespace)
       return
     }
     if (touch !== undefined && isOver(touch, conversation.services.nowSeconds())) {
@@ -39,21 +48,29 @@ async function retrieveSlowly(conversation: Conversation, reply: Reply, request:
       return
     }
     const present = touch === undefined ? keys : await touchAll(conversation, keys, touch)
-    const versions = withCas ? await versionsOf(conversation, present) : undefined
-    new Retrieval(conversation, { reply, keys: present, versions, counted: touch === undefined }).start()
+    const versions = withCas ? await directoryVersions(conversation, present) : undefined
+    const missed = present.length === 0 ? keys[0] : undefined
+    new Retrieval(conversation, {
+      reply,
+      keys: present,
+      withCas,
+      versions,
+      missed,
+      counted: touch === undefined,
+    }).start()
   } catch (error) {
-    fail(conversation, reply, replyOf(error))
+    breakOff(conversation, reply, error)
   }
 }
 
-function fail(conversation: Conversation, reply: Reply, line: string): void {
+function breakOff(conversation: Conversation, reply: Reply, error: unknown): void {
   // Items have gone out: nothing that could follow says that some are missing.
   if (reply.committed) conversation.abort()
-  reply.answer(line)
+  fail(reply, error)
 }
 
 /** Whether an item with this expiry is gone at once. */
-function isOver(exptime: Exptime, nowSeconds: number): boolean {
+export function isOver(exptime: Exptime, nowSeconds: number): boolean {
   return exptime < 0 || (exptime > relativeExptimeMaxSeconds && exptime <= nowSeconds)
 }
 
@@ -67,7 +84,7 @@ async function touchAll(
   return keys.filter((_key, index) => outcomes[index])
 }
 
-async function touchOne(conversation: Conversation, key: RequestKey, exptime: Exptime): Promise<boolean> {
+export async function touchOne(conversation: Conversation, key: RequestKey, exptime: Exptime): Promise<boolean> {
   const namespace = conversation.naming.find(key)
   if (namespace === undefined) throw new WhiteholeError('unknown-namespace', 'dropped meanwhile')
   const mutation = {
@@ -76,7 +93,7 @@ async function touchOne(conversation: Conversation, key: RequestKey, exptime: Ex
     key: conversation.naming.keyOf(key),
     exptime,
   } as const
-  const touched = (await conversation.mutations.submit(mutation)) === 'touched'
+  const touched = (await conversation.mutations.submit(mutation)).kind === 'touched'
   const counters = conversation.services.counters.of(namespace.name)
   counters.cmd_touch++
   if (touched) counters.touch_hits++
@@ -89,17 +106,22 @@ async function touchOne(conversation: Conversation, key: RequestKey, exptime: Ex
  * elsewhere in between is ended too and its value not seen: no one entry of the log could do both.
  */
 async function retrieveLast(conversation: Conversation, reply: Reply, request: RetrievalRequest): Promise<void> {
-  const versions = request.withCas ? await versionsOf(conversation, request.keys) : undefined
-  for (const [index, key] of request.keys.entries()) {
+  const { keys, withCas, touch = 0 } = request
+  const dialect = dialectOf(reply)
+  const versions = withCas ? await directoryVersions(conversation, keys) : undefined
+  let hits = 0
+  for (const [index, key] of keys.entries()) {
     const item = await fetchOne(conversation, key)
-    if (!(await touchOne(conversation, key, request.touch ?? 0)) || item === undefined) continue
-    if (versions === undefined) addItem(reply, key, item)
-    else if (versions[index] !== undefined) addItem(reply, key, item, versions[index])
+    if (!(await touchOne(conversation, key, touch)) || item === undefined) continue
+    const namespace = conversation.naming.find(key)
+    const cas = withCas && namespace !== undefined ? tokenOf(item, namespace, versions?.[index]) : undefined
+    if (withCas && cas === undefined) continue
+    dialect.item(reply, key, item, cas)
+    hits++
     if (reply.bytes >= pieceBytes) reply.commit()
     if (conversation.blocked) await new Promise<void>((resolve) => conversation.whenWritable(resolve))
   }
-  reply.add('END\r\n')
-  reply.finish()
+  dialect.endItems(reply, hits === 0 ? keys[0] : undefined)
 }
 
 function fetchOne(conversation: Conversation, key: RequestKey): Promise<CachedItem | undefined> {
@@ -108,15 +130,37 @@ function fetchOne(conversation: Conversation, key: RequestKey): Promise<CachedIt
   if (namespace === undefined) return Promise.resolve(undefined)
   return new Promise((resolve, reject) => {
     services.reads.fetch(composeItemKey(namespace.name, naming.keyOf(key)), (item, error) => {
+      const now = naming.find(key)
       if (error !== undefined) reject(error)
-      else if (!services.reads.serving) reject(new WhiteholeError('not-serving', 'while it was read'))
-      else resolve(item !== undefined && item.cas > (naming.find(key)?.watermark ?? Infinity) ? item : undefined)
+      else if (!services.reads.serving) reject(notServing)
+      else resolve(item !== undefined && now !== undefined && isLive(item, now) ? item : undefined)
     })
   })
 }
 
-/** The version first, then the item: the other way round an old value would go out with a new token (races.md R23). */
-async function versionsOf(conversation: Conversation, keys: readonly RequestKey[]): Promise<Versions> {
+/** The token that a client is given for an item. Undefined: the directory knows of no such key, so it is a miss. */
+export function tokenOf(
+  item: CachedItem,
+  namespace: CataloguedNamespace,
+  asked: Version | undefined,
+): bigint | undefined {
+  if (!itemCasIsVersion(namespace)) return asked
+  return isLease(item, namespace) ? leaseToken(item) : versionOf(item, namespace)
+}
+
+/**
+ * Where the items themselves don't tell: asked before they are read, since the other way round an old value would go out with a new token
+ * (races.md R23).
+ */
+async function directoryVersions(
+  conversation: Conversation,
+  keys: readonly RequestKey[],
+): Promise<Versions | undefined> {
+  const namespace = conversation.naming.find(keys[0] ?? '')
+  return namespace === undefined || itemCasIsVersion(namespace) ? undefined : await versionsOf(conversation, keys)
+}
+
+export async function versionsOf(conversation: Conversation, keys: readonly RequestKey[]): Promise<Versions> {
   const { naming, services } = conversation
   const indexes = new Map<number, number[]>()
   for (const [index, key] of keys.entries()) {
@@ -136,38 +180,34 @@ async function versionsOf(conversation: Conversation, keys: readonly RequestKey[
   return versions
 }
 
-function addItem(reply: Reply, key: RequestKey, item: CachedItem, version?: Version): void {
-  const { flags, value } = item
-  reply.add(`VALUE ${key} ${flags} ${value.length}${version === undefined ? '' : ` ${version}`}\r\n`)
-  reply.addValue(value)
-  reply.add('\r\n')
-}
-
 /** Hot path: items of a list of keys, in its order, out of this node's memcached. */
 class Retrieval {
   readonly #conversation: Conversation
   readonly #reply: Reply
+  readonly #dialect: Dialect
   readonly #keys: readonly RequestKey[]
+  readonly #withCas: boolean
   readonly #versions: Versions | undefined
   readonly #counted: boolean
+  #missed: RequestKey | undefined
   #asked = 0
   #answered = 0
   #asking = false
   #over = false
 
-  constructor(
-    conversation: Conversation,
-    given: { reply: Reply; keys: readonly RequestKey[]; versions?: Versions | undefined; counted: boolean },
-  ) {
+  constructor(conversation: Conversation, given: RetrievalGiven) {
     this.#conversation = conversation
     this.#reply = given.reply
+    this.#dialect = dialectOf(given.reply)
     this.#keys = given.keys
+    this.#withCas = given.withCas
     this.#versions = given.versions
     this.#counted = given.counted
+    this.#missed = given.missed
   }
 
   start(): void {
-    if (this.#keys.length === 0) this.#end('END\r\n')
+    if (this.#keys.length === 0) this.#end()
     else this.#ask()
   }
 
@@ -183,7 +223,7 @@ class Retrieval {
       }
       const key = this.#keys[this.#asked++] as RequestKey
       const namespace = naming.find(key)
-      if (namespace === undefined) this.#fail(unknownNamespace)
+      if (namespace === undefined) this.#refuse()
       else services.reads.fetch(composeItemKey(namespace.name, naming.keyOf(key)), this.#receive)
     }
     this.#asking = false
@@ -192,7 +232,7 @@ class Retrieval {
   #receive = (item: CachedItem | undefined, error: Error | undefined): void => {
     if (this.#over) return
     if (error !== undefined) {
-      this.#fail(replyOf(error))
+      this.#fail(error)
       return
     }
     // What was asked for while the contents were good may be answered after they were thrown away.
@@ -202,18 +242,21 @@ class Retrieval {
     }
     const index = this.#answered++
     this.#take(this.#keys[index] as RequestKey, index, item)
-    if (this.#answered === this.#keys.length) this.#end('END\r\n')
+    if (this.#answered === this.#keys.length) this.#end()
     else this.#ask()
   }
 
   #take(key: RequestKey, index: number, item: CachedItem | undefined): void {
     // At this instant: a flush that was applied while the item was on its way makes it a miss.
     const namespace = this.#conversation.naming.find(key)
-    if (namespace === undefined) return
-    const live = item !== undefined && item.cas > namespace.watermark
-    const version = this.#versions?.[index]
+    if (namespace === undefined) {
+      this.#missed ??= key
+      return
+    }
+    const live = item !== undefined && isLive(item, namespace)
+    const cas = live && this.#withCas ? tokenOf(item, namespace, this.#versions?.[index]) : undefined
     // The directory knows of no such key: then the item lives only by this memcached's clock.
-    const hit = live && (this.#versions === undefined || version !== undefined)
+    const hit = live && (!this.#withCas || cas !== undefined)
     if (this.#counted) {
       const counters = this.#conversation.services.counters.of(namespace.name)
       counters.cmd_get++
@@ -221,19 +264,37 @@ class Retrieval {
       else counters.get_misses++
       if (item !== undefined && !live) counters.get_flushed++
     }
-    if (!hit) return
-    addItem(this.#reply, key, item, version)
+    if (!hit) {
+      this.#missed ??= key
+      return
+    }
+    this.#dialect.item(this.#reply, key, item, cas)
     if (this.#reply.bytes >= pieceBytes && this.#keys.length > 1) this.#reply.commit()
   }
 
-  #fail(line: string): void {
+  #refuse(): void {
     this.#over = true
-    fail(this.#conversation, this.#reply, line)
+    if (this.#reply.committed) this.#conversation.abort()
+    refuse(this.#reply, unknownNamespace)
   }
 
-  #end(text: string): void {
+  #fail(error: unknown): void {
     this.#over = true
-    this.#reply.add(text)
-    this.#reply.finish()
+    breakOff(this.#conversation, this.#reply, error)
   }
+
+  #end(): void {
+    this.#over = true
+    this.#dialect.endItems(this.#reply, this.#missed)
+  }
+}
+
+interface RetrievalGiven {
+  readonly reply: Reply
+  readonly keys: readonly RequestKey[]
+  readonly withCas: boolean
+  readonly versions?: Versions | undefined
+  readonly counted: boolean
+  /** Of a `gat` that found nothing to touch. */
+  readonly missed?: RequestKey | undefined
 }

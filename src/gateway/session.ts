@@ -1,10 +1,11 @@
 import type { Socket } from 'node:net'
-import type { MutationSession } from '../domain/mutations.ts'
-import { loud, type ReplyForm, type Request } from '../wire/memcached/request.ts'
+import type { ArbitratedSession } from '../domain/mutations.ts'
+import { type AnswerableRequest, loud, type QuitRequest, type ReplyForm } from '../wire/memcached/request.ts'
 import { RequestParser } from '../wire/memcached/request-parser.ts'
-import type { RequestLimits } from '../wire/memcached/text-commands.ts'
+import type { RequestLimits } from '../wire/memcached/request-source.ts'
 import type { Conversation, GatewayServices, ServerFigures } from './conversation.ts'
 import { type Company, companyOf, dispatch } from './dispatch.ts'
+import { done } from './dialects.ts'
 import type { Naming } from './naming.ts'
 import { Replies, type Reply, type ReplyWriter } from './replies.ts'
 
@@ -56,10 +57,10 @@ export class Session implements Conversation, ReplyWriter {
   readonly #parser: RequestParser
   readonly #replies = new Replies(this)
   #state: 'open' | 'finishing' | 'ended' | 'gone' = 'open'
-  #mutations: MutationSession | undefined
+  #mutations: ArbitratedSession | undefined
   /** What those under way are; a request of other company waits in `#held` until they are answered. */
   #company: Company = 'any'
-  #held: Exclude<Request, { kind: 'quit' }> | undefined
+  #held: AnswerableRequest | undefined
   #inFlight = 0
   #heldBytes = 0
   /** The parser has nothing complete left. */
@@ -92,7 +93,7 @@ export class Session implements Conversation, ReplyWriter {
     socket.on('error', () => socket.destroy())
   }
 
-  get mutations(): MutationSession {
+  get mutations(): ArbitratedSession {
     this.#mutations ??= this.services.mutations.openSession()
     return this.#mutations
   }
@@ -112,7 +113,7 @@ export class Session implements Conversation, ReplyWriter {
   begin(form: ReplyForm, heldBytes = 0): Reply {
     this.#inFlight++
     this.#heldBytes += heldBytes
-    return this.#replies.begin(form.quiet, heldBytes)
+    return this.#replies.begin(form, heldBytes)
   }
 
   whenWritable(callback: () => void): void {
@@ -210,7 +211,7 @@ export class Session implements Conversation, ReplyWriter {
       }
       this.#requestBeganAt = undefined
       if (request.kind === 'quit') {
-        this.#quit(request.line)
+        this.#quit(request)
       } else if (this.#fits(request)) {
         this.#held = undefined
         dispatch(this, request)
@@ -228,7 +229,7 @@ export class Session implements Conversation, ReplyWriter {
     return this.#inFlight < most && this.#heldBytes < heldBytesMax && !this.blocked && !this.closed
   }
 
-  #fits(request: Exclude<Request, { kind: 'quit' }>): boolean {
+  #fits(request: AnswerableRequest): boolean {
     const company = companyOf(request)
     if (company === 'any') return true
     if (this.#inFlight > 0 && (company !== this.#company || company === 'alone')) return false
@@ -237,8 +238,9 @@ export class Session implements Conversation, ReplyWriter {
   }
 
   /** The parser has ended: nothing follows. */
-  #quit(line: string | undefined): void {
-    if (line !== undefined) this.begin(loud).answer(line)
+  #quit({ line, form }: QuitRequest): void {
+    if (form !== undefined) done(this.begin(form))
+    else if (line !== undefined) this.begin(loud).answer(line)
     if (this.#state === 'open') this.#state = 'finishing'
   }
 

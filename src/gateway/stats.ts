@@ -1,6 +1,9 @@
 import type { StatsRequest } from '../wire/memcached/request.ts'
+import { cachedump, onlyClass } from './cachedump.ts'
 import type { Conversation } from './conversation.ts'
 import { counterNames } from './counters.ts'
+import { dialectOf, done, refuse } from './dialects.ts'
+import type { Reply } from './replies.ts'
 
 /**
  * The version of the protocol that we follow, not our own: clients decide by it what they may send (dalli wants 1.4, php's tests
@@ -14,47 +17,75 @@ const figuresMilliseconds = 500
 type Stat = readonly [name: string, value: string | number]
 
 /**
- * `stats`, of the listener's namespace; on a key-prefix listener of all together. Like memcached we take a topic by its beginning,
+ * `stats`, of the listener's namespace; on a key-prefix listener of all together. Like memcached we take some topics by their beginning,
  * in this order.
  */
 export function stats(conversation: Conversation, request: StatsRequest): void {
   const reply = conversation.begin(request.form)
   const [topic, ...more] = request.topic
-  const list = (lines: readonly Stat[]): void => {
-    for (const [name, value] of lines) reply.add(`STAT ${name} ${value}\r\n`)
-    reply.add('END\r\n')
-    reply.finish()
-  }
   if (topic === undefined) {
-    void general(conversation).then(list)
+    void general(conversation).then((lines) => list(reply, lines))
   } else if ('reset'.startsWith(topic)) {
     conversation.services.counters.reset(conversation.naming.bound)
-    reply.answer('RESET')
+    resetDone(reply)
   } else if ('detail'.startsWith(topic)) {
-    // Counts per key prefix: namespaces have counters of their own, so there is nothing to switch.
-    const known = more[0] === 'on' || more[0] === 'off'
-    reply.answer(known ? 'OK' : 'CLIENT_ERROR usage: stats detail on|off|dump')
+    detail(conversation, reply, more[0] ?? '')
   } else if ('settings'.startsWith(topic)) {
-    list(settings(conversation))
+    list(reply, settings(conversation))
   } else if ('cachedump'.startsWith(topic)) {
-    reply.answer(more.length < 2 ? 'CLIENT_ERROR bad command line' : 'CLIENT_ERROR stats cachedump not allowed')
+    cachedump(conversation, reply, more)
   } else if ('conns'.startsWith(topic)) {
-    list(connections(conversation))
-  } else if (topic === 'items' || topic === 'slabs') {
+    list(reply, connections(conversation))
+  } else if (topic === 'items') {
+    void items(conversation).then((lines) => list(reply, lines))
+  } else if (topic === 'slabs') {
     // Slab classes hold the items of all namespaces: what they say of one would be wrong.
-    list(
-      topic === 'items'
-        ? []
-        : [
-            ['active_slabs', 0],
-            ['total_malloced', 0],
-          ],
-    )
+    list(reply, [
+      ['active_slabs', 0],
+      ['total_malloced', 0],
+    ])
   } else if (topic === 'sizes') {
-    list([['sizes_status', 'disabled']])
+    list(reply, [['sizes_status', 'disabled']])
   } else {
-    reply.answer('ERROR')
+    refuse(reply, 'ERROR')
   }
+}
+
+function list(reply: Reply, lines: readonly Stat[]): void {
+  const dialect = dialectOf(reply)
+  for (const [name, value] of lines) dialect.stat(reply, name, value)
+  dialect.endStats(reply)
+}
+
+function resetDone(reply: Reply): void {
+  if (reply.form.dialect === 'text') reply.answer('RESET')
+  else dialectOf(reply).endStats(reply)
+}
+
+/** Counts per key prefix: our namespaces have counters of their own, always on. */
+function detail(conversation: Conversation, reply: Reply, what: string): void {
+  const { counters } = conversation.services
+  const { bound } = conversation.naming
+  if (what !== '' && ('on'.startsWith(what) || 'off'.startsWith(what))) {
+    done(reply)
+  } else if (what === '' || !'dump'.startsWith(what)) {
+    refuse(reply, 'CLIENT_ERROR usage: stats detail on|off|dump')
+  } else {
+    const shown = bound === undefined ? [...counters.entries()] : [[bound, counters.of(bound)] as const]
+    for (const [name, own] of shown) {
+      const deletions = own.delete_hits + own.delete_misses
+      reply.add(`PREFIX ${name} get ${own.cmd_get} hit ${own.get_hits} set ${own.cmd_set} del ${deletions}\r\n`)
+    }
+    dialectOf(reply).endStats(reply)
+  }
+}
+
+/** All items of the namespace stand as if in one slab class: so that whoever lists keys class by class finds each once. */
+async function items(conversation: Conversation): Promise<readonly Stat[]> {
+  if (conversation.naming.bound === undefined) return []
+  const figures = new Map(await contents(conversation))
+  const number = figures.get('curr_items') ?? 0
+  return number === 0 ? [] : [[`items:${onlyClass}:number`, number]]
 }
 
 async function general(conversation: Conversation): Promise<readonly Stat[]> {
@@ -127,12 +158,12 @@ function settings(conversation: Conversation): readonly Stat[] {
     ['evictions', 'on'],
     ['shutdown_command', 'no'],
     ['cas_enabled', 'yes'],
-    ['binding_protocol', 'ascii'],
+    ['binding_protocol', 'auto-negotiate'],
     ['auth_enabled_sasl', 'no'],
     ['auth_enabled_ascii', 'no'],
     ['item_size_max', server.itemBytesMax],
     ['flush_enabled', conversation.naming.bound === undefined ? 'no' : 'yes'],
-    ['dump_enabled', 'no'],
+    ['dump_enabled', listable(conversation) ? 'yes' : 'no'],
     ['client_flags_size', 4],
   ]
 }
@@ -143,4 +174,8 @@ function connections(conversation: Conversation): readonly Stat[] {
     lines.push([`${id}:addr`, address], [`${id}:state`, 'conn_read'], [`${id}:secs_since_last_cmd`, idleSeconds])
   }
   return lines
+}
+
+function listable({ services, naming }: Conversation): boolean {
+  return services.listing !== undefined && naming.bound !== undefined
 }

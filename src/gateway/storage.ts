@@ -1,66 +1,173 @@
-import { replyOf } from '../domain/errors.ts'
-import type { Mutation, Outcome } from '../domain/mutation.ts'
-import type { CataloguedNamespace } from '../domain/namespaces.ts'
+import { WhiteholeError } from '../domain/errors.ts'
+import { composeItemKey } from '../domain/key.ts'
+import { isLeaseToken, leaseToken } from '../domain/local-reads.ts'
+import type { Outcome, SetMutation } from '../domain/mutation.ts'
 import type {
   DeletionRequest,
+  InvalidationRequest,
   OversizeRequest,
-  ReplyForm,
-  RequestKey,
   StorageRequest,
   TouchRequest,
 } from '../wire/memcached/request.ts'
-import { notSupported } from '../wire/memcached/text-commands.ts'
-import { type Conversation, unknownNamespace } from './conversation.ts'
+import { change, type ChangedKey } from './change.ts'
+import type { Conversation } from './conversation.ts'
 import type { NamespaceCounters } from './counters.ts'
+import { fail } from './dialects.ts'
 
-/** `set` */
+/** `set add replace append prepend cas`, `ms`. */
 export function store(conversation: Conversation, request: StorageRequest): void {
-  if (request.mode !== 'set') {
-    conversation.begin(request.form).answer(notSupported(request.mode))
-    return
-  }
-  const { flags, exptime, value } = request
+  const joins = request.mode === 'append' || request.mode === 'prepend'
+  const { value, compare } = request
   change(conversation, request, {
     heldBytes: value.length,
-    mutation: (namespaceId, key) => ({
-      kind: 'set',
-      namespaceId,
-      key,
-      value,
-      flags: flags === 0 ? 0n : BigInt(flags),
-      exptime,
-    }),
-    lineFor: (_outcome, counters) => {
+    submit: (at) => {
+      if (joins) return join(conversation, request, at)
+      if (compare !== undefined && isLeaseToken(compare)) return fillLease(conversation, request, at)
+      return conversation.mutations.submit(mutationOf(request, at))
+    },
+    conclude: (outcome, counters, at) => {
       counters.cmd_set++
-      counters.total_items++
-      return 'STORED'
+      if (outcome.kind === 'stored') counters.total_items++
+      if (compare !== undefined) countCompared(outcome, counters)
+      return joins && outcome.kind === 'stored' && wantsSize(request)
+        ? sizeNow(conversation, at, value.length)
+        : { sizeBytes: value.length }
     },
   })
+}
+
+function mutationOf(
+  { mode, value, flags, exptime, compare, staleOnMismatch }: StorageRequest,
+  at: ChangedKey,
+): SetMutation {
+  return {
+    kind: 'set',
+    namespaceId: at.namespace.id,
+    key: at.key,
+    value,
+    flags: flags === 0 ? 0n : BigInt(flags),
+    exptime,
+    // As in memcached: a token makes a `replace` a `cas`, and an `add` looks at none.
+    ...(mode === 'add' || (mode === 'replace' && compare === undefined) ? { mode } : {}),
+    ...(compare === undefined || mode === 'add' ? {} : { compare }),
+    ...(staleOnMismatch ? { staleOnMismatch } : {}),
+  }
+}
+
+async function join(conversation: Conversation, request: StorageRequest, at: ChangedKey): Promise<Outcome> {
+  const { mode, value, flags, compare, vivify } = request
+  const concatenation = conversation.mutations.concatenate({
+    namespaceId: at.namespace.id,
+    key: at.key,
+    side: mode === 'prepend' ? 'prepend' : 'append',
+    value,
+    ...(compare === undefined ? {} : { compare }),
+    ...(vivify === undefined ? {} : { create: { flags: BigInt(flags), exptime: vivify } }),
+  })
+  try {
+    const outcome = await concatenation
+    // memcached has but one word for a key that can't be joined to.
+    return outcome.kind === 'not-found' ? { kind: 'not-stored' } : outcome
+  } catch (error) {
+    if (error instanceof WhiteholeError && error.code === 'value-too-large') return { kind: 'not-stored' }
+    throw error
+  }
+}
+
+/**
+ * A token that this node gave out with a lease (`mg … N c`): there is no version behind it, so the fill is an `add`, if the lease is
+ * still here. A delete takes leases along on every node, but one that is under way is seen only once it is applied here.
+ */
+async function fillLease(conversation: Conversation, request: StorageRequest, at: ChangedKey): Promise<Outcome> {
+  const held = await holdsLease(conversation, at, request.compare)
+  if (!held) return conversation.mutations.submit(mutationOf(request, at))
+  const mutation = mutationOf({ ...request, compare: undefined, staleOnMismatch: false, mode: 'add' }, at)
+  const outcome = await conversation.mutations.submit(mutation)
+  return outcome.kind === 'not-stored' && outcome.version !== undefined
+    ? { kind: 'exists', version: outcome.version }
+    : outcome
+}
+
+async function holdsLease(
+  conversation: Conversation,
+  { namespace, key }: ChangedKey,
+  token: bigint | undefined,
+): Promise<boolean> {
+  const question = { withValue: false, noBump: true }
+  const itemKey = composeItemKey(namespace.name, key)
+  const item = await conversation.services.reads.examine(namespace.id, itemKey, question)
+  return item !== undefined && leaseToken(item) === token
+}
+
+function wantsSize({ form }: StorageRequest): boolean {
+  return form.dialect === 'meta' && form.flags.includes('s')
+}
+
+/** What is joined is known here once it is applied; another client's change in between shows, as it would in a `mg` behind it. */
+async function sizeNow(
+  conversation: Conversation,
+  { namespace, key }: ChangedKey,
+  otherwise: number,
+): Promise<{ sizeBytes: number }> {
+  const question = { withValue: false, noBump: true }
+  const itemKey = composeItemKey(namespace.name, key)
+  const item = await conversation.services.reads.examine(namespace.id, itemKey, question)
+  return { sizeBytes: item?.sizeBytes ?? otherwise }
 }
 
 /** A `set` that can't be kept must not leave the older value behind, on any node. */
 export function refuseOversize(conversation: Conversation, request: OversizeRequest): void {
-  const line = 'SERVER_ERROR object too large for cache'
-  if (request.mode !== 'set') {
-    conversation.begin(request.form).answer(line)
+  const tooLarge = new WhiteholeError('value-too-large', "over memcached's item limit")
+  if (!request.takesOldAlong) {
+    fail(conversation.begin(request.form), tooLarge)
     return
   }
   change(conversation, request, {
-    mutation: (namespaceId, key) => ({ kind: 'delete', namespaceId, key }),
-    lineFor: (_outcome, counters) => {
-      counters.store_too_large++
-      return line
+    submit: async ({ namespace, key }) => {
+      await conversation.mutations.submit({ kind: 'delete', namespaceId: namespace.id, key })
+      conversation.services.counters.of(namespace.name).store_too_large++
+      throw tooLarge
     },
   })
 }
 
+/** `delete`, `md` */
 export function remove(conversation: Conversation, request: DeletionRequest): void {
+  const { compare } = request
   change(conversation, request, {
-    mutation: (namespaceId, key) => ({ kind: 'delete', namespaceId, key }),
-    lineFor: (outcome, counters) => {
-      if (outcome === 'not-found') counters.delete_misses++
-      else counters.delete_hits++
-      return outcome === 'not-found' ? 'NOT_FOUND' : 'DELETED'
+    submit: async ({ namespace, key }) => {
+      const mutation = { kind: 'delete', namespaceId: namespace.id, key } as const
+      if (compare === undefined) return conversation.mutations.submit(mutation)
+      if (!isLeaseToken(compare) || !(await holdsLease(conversation, { namespace, key }, compare))) {
+        return conversation.mutations.submit({ ...mutation, compare })
+      }
+      await conversation.mutations.submit(mutation)
+      return { kind: 'deleted' }
+    },
+    conclude: (outcome, counters) => {
+      if (outcome.kind === 'deleted') counters.delete_hits++
+      else counters.delete_misses++
+    },
+  })
+}
+
+/** `md … I`, `md … x` */
+export function invalidate(conversation: Conversation, request: InvalidationRequest): void {
+  const { compare, stale, dropsValue, exptime } = request
+  change(conversation, request, {
+    submit: ({ namespace, key }) =>
+      conversation.mutations.submit({
+        kind: 'invalidate',
+        namespaceId: namespace.id,
+        key,
+        stale,
+        dropsValue,
+        ...(compare === undefined ? {} : { compare }),
+        ...(exptime === undefined ? {} : { exptime }),
+      }),
+    conclude: (outcome, counters) => {
+      if (outcome.kind !== 'stored') counters.delete_misses++
+      else if (!stale) counters.delete_hits++
     },
   })
 }
@@ -68,49 +175,18 @@ export function remove(conversation: Conversation, request: DeletionRequest): vo
 export function touch(conversation: Conversation, request: TouchRequest): void {
   const { exptime } = request
   change(conversation, request, {
-    mutation: (namespaceId, key) => ({ kind: 'touch', namespaceId, key, exptime }),
-    lineFor: (outcome, counters) => {
+    submit: ({ namespace, key }) =>
+      conversation.mutations.submit({ kind: 'touch', namespaceId: namespace.id, key, exptime }),
+    conclude: (outcome, counters) => {
       counters.cmd_touch++
-      if (outcome === 'not-found') counters.touch_misses++
+      if (outcome.kind === 'not-found') counters.touch_misses++
       else counters.touch_hits++
-      return outcome === 'not-found' ? 'NOT_FOUND' : 'TOUCHED'
     },
   })
 }
 
-type NamespacedKey = Extract<Mutation, { kind: 'set' }>['key']
-
-interface Change {
-  readonly heldBytes?: number
-  readonly mutation: (namespaceId: number, key: NamespacedKey) => Mutation
-  /** Counts, and gives the reply's line. */
-  readonly lineFor: (outcome: Outcome, counters: NamespaceCounters) => string
-}
-
-/** One mutation of one key. */
-function change(
-  conversation: Conversation,
-  request: { readonly key: RequestKey; readonly form: ReplyForm },
-  { heldBytes, mutation, lineFor }: Change,
-): void {
-  const reply = conversation.begin(request.form, heldBytes)
-  const namespace = conversation.naming.find(request.key)
-  if (namespace === undefined) {
-    reply.answer(lineWithoutNamespace(conversation))
-    return
-  }
-  const counters = countersOf(conversation, namespace)
-  conversation.mutations.submit(mutation(namespace.id, conversation.naming.keyOf(request.key))).then(
-    (outcome) => reply.answer(lineFor(outcome, counters)),
-    (error: unknown) => reply.answer(replyOf(error)),
-  )
-}
-
-function countersOf(conversation: Conversation, namespace: CataloguedNamespace): NamespaceCounters {
-  return conversation.services.counters.of(namespace.name)
-}
-
-/** A node that has not caught up yet may simply not know the namespace. */
-export function lineWithoutNamespace(conversation: Conversation): string {
-  return conversation.services.reads.serving ? unknownNamespace : 'SERVER_ERROR this node is not serving'
+export function countCompared(outcome: Outcome, counters: NamespaceCounters): void {
+  if (outcome.kind === 'stored') counters.cas_hits++
+  else if (outcome.kind === 'exists') counters.cas_badval++
+  else if (outcome.kind === 'not-found') counters.cas_misses++
 }

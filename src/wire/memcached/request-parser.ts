@@ -1,6 +1,7 @@
 import { CR, LF } from './bytes.ts'
 import { refused, type Request, type StorageRequest } from './request.ts'
-import { parseTextLine, type RequestLimits } from './text-commands.ts'
+import type { RequestLimits, RequestSource } from './request-source.ts'
+import { parseTextLine } from './text-commands.ts'
 
 /**
  * A client's bytes → requests. Fed with chunks as they come and asked for one request at a time, so that whoever serves them may stop
@@ -10,7 +11,7 @@ import { parseTextLine, type RequestLimits } from './text-commands.ts'
  *                     line ⇄ swallow    (a body behind a refused header)
  *                     line → ended      (quit, HTTP, too long a line)
  */
-export class RequestParser {
+export class RequestParser implements RequestSource {
   readonly #limits: RequestLimits
   #state: 'negotiating' | 'line' | 'value' | 'swallow' | 'ended' = 'negotiating'
   /** What has come and is not parsed: `#window` from `#at`. */

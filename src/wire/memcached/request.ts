@@ -43,6 +43,7 @@ export interface TextForm {
 
 export interface MetaForm {
   readonly dialect: 'meta'
+  readonly command: 'mg' | 'ms' | 'md' | 'ma' | 'me'
   /** `q`: hides HD (and EN of `mg`); errors and refusals are sent. */
   readonly quiet: boolean
   /** All words behind the key (behind the length, for `ms`), in the order sent: what is returned follows that order. */

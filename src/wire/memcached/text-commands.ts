@@ -1,26 +1,19 @@
 import { keyBytesMax } from '../../domain/key.ts'
+import { adminCommands } from './admin-commands.ts'
 import { itemBytes } from './item-size.ts'
+import { metaCommands } from './meta-commands.ts'
 import { exptimeNumber, flagsNumber, strictInt32, strictUint32, strictUint64, valueLength } from './numbers.ts'
 import {
   loud,
   refused,
-  type ReplyForm,
   type Request,
   type RequestKey,
   silent,
   type StorageMode,
   type StorageRequest,
+  type TextForm,
 } from './request.ts'
-
-/** What the listener allows. */
-export interface RequestLimits {
-  /** memcached's item limit (`-I`). */
-  readonly itemBytesMax: number
-  /** Keys of one `get`. */
-  readonly keysMax: number
-  /** Whether keys carry a namespace's name and a colon in front: neither counts for the limits. */
-  readonly prefixedKeys: boolean
-}
+import type { RequestLimits } from './request-source.ts'
 
 /** What a command line leads to. */
 export type LineResult =
@@ -39,9 +32,16 @@ const noValue = Buffer.alloc(0)
 /** memcached looks at no more words of a line than these, `noreply` at the end among them. */
 const wordsMax = 23
 
-type Command = (words: readonly string[], form: ReplyForm, limits: RequestLimits) => LineResult
+export type Command = (words: readonly string[], form: TextForm, limits: RequestLimits) => LineResult
 
-const storageModes: ReadonlySet<string> = new Set(['set', 'add', 'replace', 'append', 'prepend', 'cas'])
+const storageModes: ReadonlyMap<string, StorageMode> = new Map([
+  ['set', 'set'],
+  ['cas', 'set'],
+  ['add', 'add'],
+  ['replace', 'replace'],
+  ['append', 'append'],
+  ['prepend', 'prepend'],
+])
 
 /** Commands by their first word, save for storage, which has bodies, and for lists of keys, which have no limit of words. */
 const commands: ReadonlyMap<string, Command> = new Map<string, Command>([
@@ -56,19 +56,9 @@ const commands: ReadonlyMap<string, Command> = new Map<string, Command>([
   ['verbosity', verbosity],
   ['mn', () => ({ kind: 'noop', form: loud })],
   ['quit', () => ({ kind: 'quit', line: undefined })],
-  ['ms', metaStorage],
-  ...['mg', 'md', 'ma', 'me'].map((name): [string, Command] => [name, meta]),
-  ['shutdown', (_words, form) => refused('SERVER_ERROR: shutdown not enabled', form)],
-  ['watch', () => refused('CLIENT_ERROR watch commands not allowed')],
-  ...['cache_memlimit', 'lru_crawler', 'lru', 'slabs', 'extstore', 'refresh_certs'].map((name): [string, Command] => [
-    name,
-    (_words, form) => refused(notSupported(name), form),
-  ]),
+  ...metaCommands,
+  ...adminCommands,
 ])
-
-export function notSupported(command: string): string {
-  return `SERVER_ERROR command not supported: ${command}`
-}
 
 /**
  * @param line latin1, without its end
@@ -85,7 +75,8 @@ export function parseTextLine(line: string, bytes: number, limits: RequestLimits
   const space = line.indexOf(' ')
   const name = space < 0 ? line : line.slice(0, space)
   const form = words.at(-1) === 'noreply' ? silent : loud
-  if (storageModes.has(name)) return storage(name as StorageMode, words, form, limits)
+  const mode = storageModes.get(name)
+  if (mode !== undefined) return storage(mode, words, form, limits)
   const command = commands.get(name)
   if (command !== undefined) return command(words, form, limits)
   // A browser made to speak to us: what follows may hold commands (a cross-protocol attack).
@@ -133,25 +124,39 @@ function retrieve(
   return { kind: 'retrieval', keys, withCas: how.withCas, touch: how.touch, form: loud }
 }
 
-function storage(mode: StorageMode, words: readonly string[], form: ReplyForm, limits: RequestLimits): LineResult {
+function storage(mode: StorageMode, words: readonly string[], form: TextForm, limits: RequestLimits): LineResult {
   const bytes = words.length < 5 ? undefined : valueLength(words[4] ?? '')
   // Without a length nobody can tell where the body ends: it is read as commands, by memcached too.
   if (bytes === undefined) return refused(badFormat)
   const key = words[1] ?? ''
   const flags = flagsNumber(words[2] ?? '')
   const exptime = exptimeNumber(words[3] ?? '')
-  const cas = mode === 'cas' ? strictUint64(words[5] ?? '') : 0n
-  if (!isKey(key, limits) || flags === undefined || exptime === undefined || cas === undefined) {
+  const compare = words[0] === 'cas' ? strictUint64(words[5] ?? '') : undefined
+  const badCompare = words[0] === 'cas' && compare === undefined
+  if (!isKey(key, limits) || flags === undefined || exptime === undefined || badCompare) {
     return { kind: 'swallow', bytes: bytes + 2, request: refused(badFormat, form) }
   }
   if (itemBytes(keyLength(key, limits), flags, bytes) > limits.itemBytesMax) {
-    return { kind: 'swallow', bytes: bytes + 2, request: { kind: 'oversize', mode, key, form } }
+    const takesOldAlong = words[0] === 'set'
+    return { kind: 'swallow', bytes: bytes + 2, request: { kind: 'oversize', key, takesOldAlong, form } }
   }
-  return { kind: 'value', bytes, request: { kind: 'storage', mode, key, flags, exptime, cas, value: noValue, form } }
+  const request: StorageRequest = {
+    kind: 'storage',
+    mode,
+    key,
+    flags,
+    exptime,
+    compare,
+    vivify: undefined,
+    staleOnMismatch: false,
+    value: noValue,
+    form,
+  }
+  return { kind: 'value', bytes, request }
 }
 
 /** What follows the key is looked at as memcached 1.6.18 does: libmemcached's conformance suite wants its usage error. */
-function deletion(words: readonly string[], form: ReplyForm, limits: RequestLimits): LineResult {
+function deletion(words: readonly string[], form: TextForm, limits: RequestLimits): LineResult {
   if (words.length < 2) return refused(badFormat)
   const legacyTime = words[2] === '0'
   const valid =
@@ -160,10 +165,10 @@ function deletion(words: readonly string[], form: ReplyForm, limits: RequestLimi
     (words.length === 4 && legacyTime && form.quiet)
   if (!valid) return refused(badDeletion, form)
   const key = words[1] ?? ''
-  return isKey(key, limits) ? { kind: 'deletion', key, form } : refused(badFormat, form)
+  return isKey(key, limits) ? { kind: 'deletion', key, compare: undefined, form } : refused(badFormat, form)
 }
 
-function touch(words: readonly string[], form: ReplyForm, limits: RequestLimits): LineResult {
+function touch(words: readonly string[], form: TextForm, limits: RequestLimits): LineResult {
   if (words.length < 3) return refused(badFormat)
   const key = words[1] ?? ''
   if (!isKey(key, limits)) return refused(badFormat, form)
@@ -171,33 +176,24 @@ function touch(words: readonly string[], form: ReplyForm, limits: RequestLimits)
   return exptime === undefined ? refused(badExptime, form) : { kind: 'touch', key, exptime, form }
 }
 
-function arithmetic(words: readonly string[], form: ReplyForm, limits: RequestLimits): LineResult {
+function arithmetic(words: readonly string[], form: TextForm, limits: RequestLimits): LineResult {
   if (words.length < 3) return refused(badFormat)
   const key = words[1] ?? ''
   if (!isKey(key, limits)) return refused(badFormat, form)
   const delta = strictUint64(words[2] ?? '')
   if (delta === undefined) return refused('CLIENT_ERROR invalid numeric delta argument', form)
-  return { kind: 'arithmetic', direction: words[0] === 'incr' ? 'incr' : 'decr', key, delta, form }
+  const direction = words[0] === 'incr' ? 'incr' : 'decr'
+  return { kind: 'arithmetic', direction, key, delta, compare: undefined, create: undefined, exptime: undefined, form }
 }
 
-function flush(words: readonly string[], form: ReplyForm): LineResult {
+function flush(words: readonly string[], form: TextForm): LineResult {
   if (words.length === (form.quiet ? 2 : 1)) return { kind: 'flush', exptime: 0, form }
   const exptime = strictInt32(words[1] ?? '')
   return exptime === undefined ? refused(badExptime, form) : { kind: 'flush', exptime, form }
 }
 
-function verbosity(words: readonly string[], form: ReplyForm): LineResult {
+function verbosity(words: readonly string[], form: TextForm): LineResult {
   return strictUint32(words[1] ?? '') === undefined ? refused(badFormat, form) : { kind: 'verbosity', form }
-}
-
-function meta(words: readonly string[]): LineResult {
-  return words.length < 2 ? refused(badFormat) : refused(notSupported(words[0] ?? ''))
-}
-
-function metaStorage(words: readonly string[]): LineResult {
-  const bytes = words.length < 3 ? undefined : valueLength(words[2] ?? '')
-  if (bytes === undefined) return refused(badFormat)
-  return { kind: 'swallow', bytes: bytes + 2, request: refused(notSupported('ms')) }
 }
 
 function splitWords(line: string): readonly string[] {
