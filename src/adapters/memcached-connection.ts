@@ -2,8 +2,8 @@ import { createConnection, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { WhiteholeError } from '../domain/errors.ts'
 import type { ItemKey } from '../domain/key.ts'
-import type { ReadSink } from '../domain/local-reads.ts'
-import { formatMetaGet } from '../wire/memcached/meta-key.ts'
+import type { CachedItem, ReadSink } from '../domain/local-reads.ts'
+import { formatGet } from '../wire/memcached/meta-key.ts'
 import { type ReplyHandler, ReplyParser } from '../wire/memcached/reply-parser.ts'
 
 export interface MemcachedReply {
@@ -156,7 +156,7 @@ export class MemcachedConnection implements ReplyHandler {
   /** `sink` is called once, in the order of the requests. */
   get(key: ItemKey, sink: ReadSink): void {
     if (!this.#wait(sink)) return
-    this.#outgoingText += formatMetaGet(key)
+    this.#outgoingText += formatGet(key)
   }
 
   /** Everything in flight is answered with `memcached-away`. */
@@ -168,10 +168,11 @@ export class MemcachedConnection implements ReplyHandler {
     return typeof this.#waiting[this.#head] === 'function'
   }
 
-  onItem(flags: string, cas: number, value: Buffer): void {
-    const sink = this.#waiting[this.#head] as ReadSink
+  onItem(item: CachedItem): void {
+    const sink = this.#waiting[this.#head]
+    if (typeof sink !== 'function') throw new Error('memcached sent an item that nobody asked for')
     this.#answered(sink)
-    sink({ flags, cas, value })
+    sink(item)
   }
 
   onLine(line: string): void {
@@ -179,7 +180,7 @@ export class MemcachedConnection implements ReplyHandler {
     if (waiting === undefined) throw new Error(`memcached sent a line that nobody asked for: ${printable(line)}`)
     if (typeof waiting === 'function') {
       this.#answered(waiting)
-      if (line === 'EN') waiting(undefined)
+      if (line === 'END' || line === 'EN') waiting(undefined)
       else waiting(undefined, new WhiteholeError('memcached-away', `memcached refused a read: ${printable(line)}`))
     } else if (waiting.kind === 'request') {
       this.#answered(waiting)

@@ -7,10 +7,13 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { WhiteholeError } from '../domain/errors.ts'
 import type { ItemKey } from '../domain/key.ts'
+import type { ItemCas } from '../domain/local-reads.ts'
+import { parseCasText } from '../wire/memcached/item-cas.ts'
 
-export interface DumpedItem {
+export interface DumpedItem extends ItemCas {
   readonly key: ItemKey
-  readonly cas: number
+  /** The line behind the key: `exp=-1 la=… cas=… fetch=no cls=1 size=60`; expiry and last access in Unix seconds. */
+  readonly details: string
 }
 
 export interface DumpOptions {
@@ -139,7 +142,7 @@ function parseLine(line: string): DumpedItem | undefined {
   if (space < 0 || cas === undefined) {
     throw new WhiteholeError('memcached-away', `memcached lists an item as ${JSON.stringify(line.slice(0, 300))}`)
   }
-  return { key: decodeKey(line.slice(4, space)), cas: Number(cas) }
+  return { key: decodeKey(line.slice(4, space)), details: line.slice(space + 1), ...parseCasText(cas) }
 }
 
 /** One character a byte, as keys are held (decodeURIComponent would take the bytes for UTF-8). */

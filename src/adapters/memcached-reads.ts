@@ -1,10 +1,26 @@
 import { WhiteholeError } from '../domain/errors.ts'
 import type { ItemKey } from '../domain/key.ts'
-import type { LocalReads, ReadSink } from '../domain/local-reads.ts'
+import {
+  casText,
+  type ExaminedItem,
+  isLive,
+  type ItemCas,
+  itemCasIsVersion,
+  type ItemQuestion,
+  leaseCas,
+  type LocalReads,
+  type ReadSink,
+} from '../domain/local-reads.ts'
+import type { NamespaceId } from '../domain/namespace.ts'
+import type { CataloguedNamespace, Namespaces } from '../domain/namespaces.ts'
+import { formatExamination, parseExamination } from '../wire/memcached/examination.ts'
+import { parseCasText } from '../wire/memcached/item-cas.ts'
+import { metaKey } from '../wire/memcached/meta-key.ts'
 import { MemcachedConnection } from './memcached-connection.ts'
 
 export interface MemcachedReadsOptions {
   readonly address: { readonly host: string; readonly port: number }
+  readonly namespaces: Namespaces
   /** Whether the contents are to be trusted, as the applier knows. */
   serving(): boolean
   readonly timeoutMilliseconds?: number
@@ -13,6 +29,8 @@ export interface MemcachedReadsOptions {
 }
 
 const firstRetryMilliseconds = 20
+/** Dead items that one question clears out of its way: a flush meanwhile may leave a second one, hardly a third. */
+const clearingsMax = 5
 
 /**
  * Reads of this node's memcached over one connection, kept up for as long as the node runs. While it is down, reads fail at once.
@@ -46,13 +64,38 @@ export class MemcachedReads implements LocalReads {
   }
 
   fetch(key: ItemKey, sink: ReadSink): void {
-    if (this.#connection === undefined) {
-      sink(undefined, new WhiteholeError('memcached-away', 'no connection to memcached', { cause: this.#lastError }))
-    } else if (this.#options.serving()) {
-      this.#connection.get(key, sink)
-    } else {
-      sink(undefined, new WhiteholeError('not-serving', 'the contents of memcached are not to be trusted now'))
+    if (this.#connection === undefined) sink(undefined, this.#away())
+    else if (this.#options.serving()) this.#connection.get(key, sink)
+    else sink(undefined, notServing())
+  }
+
+  /**
+   * What it does to memcached is all conditional, so it needs no place in the applier's order: `N` makes an item only where there is
+   * none, an empty one, and a dead item is deleted by its own CAS, which no later write has.
+   */
+  async examine(namespaceId: NamespaceId, key: ItemKey, question: ItemQuestion): Promise<ExaminedItem | undefined> {
+    for (let clearings = 0; clearings < clearingsMax; clearings++) {
+      const connection = this.#trusted()
+      const { withValue, noBump, vivify, recacheBelow } = question
+      const vivifyCas = vivify === undefined ? undefined : newLease(this.#namespace(namespaceId))
+      const command = formatExamination(key, { withValue, noBump, vivify, vivifyCas, recacheBelow })
+      const { line, value } = await connection.request(command)
+      const item = parseExamination(line, value)
+      this.#trusted()
+      if (item === undefined || isLive(item, this.#namespace(namespaceId))) return item
+      await clear(connection, key, item)
     }
+    return undefined
+  }
+
+  async describe(namespaceId: NamespaceId, key: ItemKey): Promise<string | undefined> {
+    const { text, binary } = metaKey(key)
+    const { line } = await this.#trusted().request(`me ${text}${binary ? ' b' : ''}`)
+    this.#trusted()
+    const [, facts = '', cas = ''] = /^ME \S+ (.* cas=(\d+)\b.*)$/.exec(line) ?? []
+    if (facts !== '') return isLive(parseCasText(cas), this.#namespace(namespaceId)) ? facts : undefined
+    if (line !== 'EN') throw new WhiteholeError('memcached-away', `memcached refused: ${JSON.stringify(line)}`)
+    return undefined
   }
 
   close(): void {
@@ -60,6 +103,23 @@ export class MemcachedReads implements LocalReads {
     clearTimeout(this.#retry)
     this.#connection?.destroy()
     this.#connection = undefined
+  }
+
+  /** @throws WhiteholeError where what memcached answers is not to be passed on */
+  #trusted(): MemcachedConnection {
+    if (this.#connection === undefined) throw this.#away()
+    if (!this.#options.serving()) throw notServing()
+    return this.#connection
+  }
+
+  #namespace(id: NamespaceId): CataloguedNamespace {
+    const namespace = this.#options.namespaces.byId(id)
+    if (namespace === undefined) throw new WhiteholeError('unknown-namespace', `there is no namespace ${id}`)
+    return namespace
+  }
+
+  #away(): WhiteholeError {
+    return new WhiteholeError('memcached-away', 'no connection to memcached', { cause: this.#lastError })
   }
 
   async #connect(): Promise<void> {
@@ -84,4 +144,18 @@ export class MemcachedReads implements LocalReads {
     this.#retry = setTimeout(() => void this.#connect(), this.#retryMilliseconds)
     this.#retryMilliseconds = Math.min(this.#retryMilliseconds * 2, this.#retryMillisecondsMax)
   }
+}
+
+function notServing(): WhiteholeError {
+  return new WhiteholeError('not-serving', 'the contents of memcached are not to be trusted now')
+}
+
+/** Of the generation that the namespace has now: a flush meanwhile makes the lease a miss, as it does every item. */
+function newLease(namespace: CataloguedNamespace): bigint | undefined {
+  return itemCasIsVersion(namespace) ? leaseCas(namespace.generation, Math.random()) : undefined
+}
+
+async function clear(connection: MemcachedConnection, key: ItemKey, item: ItemCas): Promise<void> {
+  const { text, binary } = metaKey(key)
+  await connection.request(`md ${text}${binary ? ' b' : ''} C${casText(item)}`)
 }

@@ -1,6 +1,6 @@
 import type { WritableCatalogue } from '../domain/catalogue.ts'
 import { WhiteholeError } from '../domain/errors.ts'
-import type { LaneEntry, LogEntry, NamespaceEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
+import type { LaneEntry, LogEntry, NamespaceEntry, StaleEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
 import { samePosition, type Position } from '../domain/position.ts'
 import type { FollowedPosition } from './followed-position.ts'
 import { type ExpiryClock, ItemCommands, memcachedExptime } from './item-commands.ts'
@@ -27,6 +27,8 @@ export class ApplyCounters {
   stores = 0
   deletes = 0
   touches = 0
+  /** Items marked stale. */
+  stales = 0
   flushes = 0
   /** Entries of a generation or a namespace that is gone: not applied. */
   dead = 0
@@ -36,7 +38,7 @@ export class ApplyCounters {
 
   /** All that came along for keys, applied or not. */
   get entries(): number {
-    return this.stores + this.deletes + this.touches + this.dead
+    return this.stores + this.deletes + this.touches + this.stales + this.dead
   }
 }
 
@@ -47,7 +49,7 @@ export class ApplyCounters {
  */
 export class Apply {
   readonly #given: ApplyOptions
-  readonly #commands = new ItemCommands()
+  readonly #commands: ItemCommands
   #contains: Position
   /** What the state item says by now. */
   #written: { contains: Position; mayContain: Position; revision: number }
@@ -57,6 +59,7 @@ export class Apply {
 
   constructor(options: ApplyOptions) {
     this.#given = options
+    this.#commands = new ItemCommands(options.session.itemCasIsVersion)
     this.#contains = options.contains
     this.#written = { contains: options.contains, mayContain: options.mayContain, revision: options.catalogue.revision }
   }
@@ -111,7 +114,7 @@ export class Apply {
     this.#tell(end.last)
   }
 
-  /** @returns a change that begins a generation: it wants memcached's CAS counter of this very place */
+  /** @returns a change that begins a generation: it comes into force at this very place */
   #entry(entry: LogEntry): NamespaceEntry | undefined {
     const { catalogue, log } = this.#given
     switch (entry.kind) {
@@ -127,11 +130,14 @@ export class Apply {
       case 'touch':
         this.#touch(entry)
         return undefined
+      case 'stale':
+        this.#stale(entry)
+        return undefined
       case 'lane':
         if (log.watches(entry.lane)) this.#lanes.push(entry)
         return undefined
       case 'namespace':
-        if (catalogue.wantsWatermark(entry)) return entry
+        if (catalogue.beginsGeneration(entry)) return entry
         catalogue.merge(entry, undefined)
         return undefined
     }
@@ -163,13 +169,28 @@ export class Apply {
     else this.#commands.touch(namespace.name, entry, exptime)
   }
 
+  #stale(entry: StaleEntry): void {
+    const { catalogue, clock, counters } = this.#given
+    const namespace = catalogue.byId(entry.namespaceId)
+    if (namespace === undefined || namespace.generation !== entry.generation) {
+      counters.dead++
+      return
+    }
+    counters.stales++
+    const exptime = memcachedExptime(entry.expiry, clock)
+    if (exptime === undefined) this.#commands.delete(namespace.name, entry)
+    else this.#commands.stale(namespace.name, entry, exptime)
+  }
+
   /**
-   * Everything before it is in memcached when its watermark is drawn, nothing behind it is: a reader that sees an entry logged after
-   * the flush sees the flush (DESIGN §6.6).
+   * Everything before it is in memcached when it comes into force, nothing behind it is: a reader that sees an entry logged after
+   * the flush sees the flush (DESIGN §6.6). Where items carry versions the catalogue's new generation is all of it; else memcached's
+   * CAS counter of this instant is the watermark.
    */
   async #flush(entry: NamespaceEntry, mayContain: Position): Promise<void> {
     await this.#send()
-    const watermark = await this.#writeState(mayContain)
+    const { itemCasIsVersion } = this.#given.session
+    const watermark = itemCasIsVersion ? undefined : await this.#writeState(mayContain)
     this.#given.catalogue.merge(entry, watermark)
     this.#given.counters.flushes++
   }

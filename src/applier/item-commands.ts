@@ -1,5 +1,5 @@
 import { composeItemKey, type ItemKey, keyToBytes, needsBase64 } from '../domain/key.ts'
-import type { DeleteEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
+import type { DeleteEntry, StaleEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
 import { type Expiry, expiryNever } from '../domain/mutation.ts'
 
 /**
@@ -7,11 +7,14 @@ import { type Expiry, expiryNever } from '../domain/mutation.ts'
  * success, the others say HD or NF; the connection closes the run with `mn`.
  */
 export class ItemCommands {
+  readonly #withVersions: boolean
   #buffer: Buffer
   #length = 0
   #count = 0
 
-  constructor(bytes = 64 * 1024) {
+  /** @param withVersions memcached knows the flag E: the item's CAS is its version (docs/adr/0009-item-cas.md) */
+  constructor(withVersions: boolean, bytes = 64 * 1024) {
+    this.#withVersions = withVersions
     this.#buffer = Buffer.allocUnsafe(bytes)
   }
 
@@ -38,7 +41,8 @@ export class ItemCommands {
     const plain = !needsBase64(key)
     const time = exptime === 0 ? '' : ` T${exptime}`
     const flags = entry.flags === '0' ? '' : ` F${flags32(entry.flags)}`
-    const line = `ms ${plain ? key : base64(key)} ${entry.value.length}${plain ? '' : ' b'} q${time}${flags}\r\n`
+    const version = this.#version(entry)
+    const line = `ms ${plain ? key : base64(key)} ${entry.value.length}${plain ? '' : ' b'} q${version}${time}${flags}\r\n`
     this.#reserve(line.length + entry.value.length + 2)
     this.#text(line)
     entry.value.copy(this.#buffer, this.#length)
@@ -58,6 +62,17 @@ export class ItemCommands {
   touch(namespaceName: string, entry: TouchEntry, exptime: number): void {
     const key = composeItemKey(namespaceName, entry.key)
     this.#line(needsBase64(key) ? `mg ${base64(key)} b q T${exptime}\r\n` : `touch ${key} ${exptime} noreply\r\n`)
+  }
+
+  /** The next reader of the meta protocol wins the right to refill it; where there is none it tells a miss, with q too. */
+  stale(namespaceName: string, entry: StaleEntry, exptime: number): void {
+    const key = composeItemKey(namespaceName, entry.key)
+    const name = needsBase64(key) ? `${base64(key)} b` : key
+    this.#line(`md ${name} q I T${exptime}${this.#version(entry)}\r\n`)
+  }
+
+  #version({ versionHigh, versionLow }: StoreEntry | StaleEntry): string {
+    return this.#withVersions ? ` E${decimal64(versionHigh, versionLow)}` : ''
   }
 
   #line(line: string): void {
@@ -93,6 +108,20 @@ export interface ExpiryClock {
   databaseNowSeconds(): number
   memcachedNowSeconds(): number
 }
+
+/**
+ * Both halves of a version in decimal. No BigInt: 10^10 is 2^10 times an odd number, so with the low ten bits set aside
+ * every step stays below 2^53, exact.
+ */
+export function decimal64(high: number, low: number): string {
+  if (high < 2 ** 21) return String(high * 2 ** 32 + low)
+  const upper = high * 2 ** 22 + (low >>> 10)
+  const rest = upper % tenToTheTenth
+  return `${(upper - rest) / tenToTheTenth}${String(rest * 1024 + (low & 1023)).padStart(10, '0')}`
+}
+
+/** In units of 2^10. */
+const tenToTheTenth = 10 ** 10 / 1024
 
 /** memcached keeps 32 bits; 1.6.18 cuts longer ones off by itself, 1.6.45 refuses them (tried). */
 function flags32(flags: string): string {

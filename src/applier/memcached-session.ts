@@ -4,7 +4,10 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MemcachedConnection } from '../adapters/memcached-connection.ts'
+import { dumpItems } from '../adapters/memcached-dump.ts'
 import { WhiteholeError } from '../domain/errors.ts'
+import { casText } from '../domain/local-reads.ts'
+import { metaKey } from '../wire/memcached/meta-key.ts'
 import { parseStateItem, type StateItem, stateItemKey } from './state-item.ts'
 
 export interface MemcachedSessionOptions {
@@ -22,13 +25,16 @@ export interface MemcachedSessionOptions {
  */
 export class MemcachedSession {
   readonly connection: MemcachedConnection
+  readonly #options: MemcachedSessionOptions
+  #itemCasIsVersion = false
   /** memcached's clock minus this process's monotonic clock, in seconds: memcached fixes its clock at its start (R20). */
   #clockOffsetSeconds = 0
   /** Of the memcached process that we speak to: another one, or a flush_all, means other contents. */
   #identity = ''
 
-  private constructor(connection: MemcachedConnection) {
+  private constructor(connection: MemcachedConnection, options: MemcachedSessionOptions) {
     this.connection = connection
+    this.#options = options
   }
 
   /** @throws WhiteholeError `memcached-away`, also while a former connection still lives there */
@@ -38,8 +44,9 @@ export class MemcachedSession {
     try {
       await waitForFormer(connection, options)
       await rememberPort(options.dataDirectory, connection.localPort)
-      const session = new MemcachedSession(connection)
+      const session = new MemcachedSession(connection, options)
       await session.#identify()
+      await session.#probeVersions()
       return session
     } catch (error) {
       connection.destroy()
@@ -47,28 +54,36 @@ export class MemcachedSession {
     }
   }
 
+  /** Does memcached take the version as an item's CAS (flag E)? Found by trying: docs/adr/0009-item-cas.md. */
+  get itemCasIsVersion(): boolean {
+    return this.#itemCasIsVersion
+  }
+
   nowSeconds(): number {
     return performance.now() / 1000 + this.#clockOffsetSeconds
   }
 
+  /** Undefined also where the contents' CAS are of the other kind than this memcached's: they would be misread. */
   async readState(): Promise<StateItem | undefined> {
     const reply = await this.connection.request(`mg ${stateItemKey} v`)
-    return reply.value === undefined ? undefined : parseStateItem(reply.value.toString('latin1'))
+    const state = reply.value === undefined ? undefined : parseStateItem(reply.value.toString('latin1'))
+    if (state === undefined) return undefined
+    return (state.baseWatermark === undefined) === this.#itemCasIsVersion ? state : undefined
   }
 
   /**
    * Throws the contents away and begins a new state item.
-   * @param render the item's text; it wants the base watermark, which is known once the item stands
-   * @returns the CAS at or below which nothing may be read
+   * @param render the item's text; it wants the base watermark, which is known once the item stands: the CAS at or below which nothing may be
+   *   read. Undefined where items carry versions: a CAS says nothing about its age there, so nothing may be left.
    */
-  async beginAnew(render: (baseWatermark: number) => string): Promise<number> {
+  async beginAnew(render: (baseWatermark: number | undefined) => string): Promise<void> {
     await this.connection.request('flush_all')
-    await this.#identify()
+    const stats = await this.#identify()
+    if (this.#itemCasIsVersion && Number(stats.get('curr_items')) > 0) await this.#removeLeftovers()
     // Until its second writing the item says nothing that parses: a node that dies in between begins anew.
     const base = casOf((await this.connection.request(`ms ${stateItemKey} 0 c`, Buffer.alloc(0))).line)
     if (base === undefined) throw new WhiteholeError('memcached-away', 'memcached has no room for the state item')
-    await this.writeState(render(base))
-    return base
+    await this.writeState(render(this.#itemCasIsVersion ? undefined : base))
   }
 
   /**
@@ -93,7 +108,34 @@ export class MemcachedSession {
     this.connection.destroy()
   }
 
-  async #identify(): Promise<void> {
+  /** Beside the state item: a key that no namespace composes. */
+  async #probeVersions(): Promise<void> {
+    const { line } = await this.connection.request(`ms ${probeKey} 0 E77 T1 c`, Buffer.alloc(0))
+    this.#itemCasIsVersion = line === 'HD c77'
+    if (this.#itemCasIsVersion) await this.connection.request(`md ${probeKey}`)
+  }
+
+  /**
+   * memcached that takes a CAS from outside flushes by whole seconds, and what was used in the very second of its flush_all is
+   * removed with best effort alone. What it still lists afterwards is deleted one by one, until it lists nothing.
+   */
+  async #removeLeftovers(): Promise<void> {
+    const { address, dataDirectory, signal } = this.#options
+    for (;;) {
+      let found = 0
+      for await (const items of dumpItems(address, { folder: dataDirectory, signal })) {
+        found += items.length
+        const commands = items.map((item) => {
+          const { text, binary } = metaKey(item.key)
+          return `md ${text}${binary ? ' b' : ''} q C${casText(item)}\r\n`
+        })
+        await this.connection.bulk(commands)
+      }
+      if (found === 0) return
+    }
+  }
+
+  async #identify(): Promise<ReadonlyMap<string, string>> {
     const stats = new Map<string, string>()
     for (const line of await this.connection.lines('stats')) {
       const [, name = '', value = ''] = line.split(' ')
@@ -102,6 +144,7 @@ export class MemcachedSession {
     this.#identity = `${stats.get('pid')} ${stats.get('cmd_flush')}`
     this.#clockOffsetSeconds = Number(stats.get('time')) - performance.now() / 1000
     if (Number.isNaN(this.#clockOffsetSeconds)) throw new WhiteholeError('memcached-away', 'memcached tells no time')
+    return stats
   }
 }
 
@@ -126,6 +169,9 @@ export async function lockMemcached(address: { host: string; port: number }): Pr
   server.unref()
   return { release: () => void server.close() }
 }
+
+/** No composed key has this form, as the state item's. */
+const probeKey = '~whitehole-probe'
 
 const portFile = 'applier-port'
 

@@ -11,7 +11,8 @@ export interface StateItem {
   /** Some of what lies between `contains` and here may be applied: nobody may read before all of it is. */
   readonly mayContain: Position
   readonly epoch: number
-  readonly baseWatermark: number
+  /** Undefined: the items' CAS are versions, and nothing was there before. Then no namespace has a watermark either. */
+  readonly baseWatermark: number | undefined
   readonly namespaces: Iterable<CataloguedNamespace>
 }
 
@@ -29,9 +30,10 @@ export function formatMarks(state: Omit<StateItem, 'namespaces' | 'baseWatermark
 
 /** The part that only a change of the catalogue changes. */
 export function formatNamespaces(state: Pick<StateItem, 'namespaces' | 'baseWatermark'>): string {
-  let text = `${state.baseWatermark}\n`
+  let text = `${formatWatermark(state.baseWatermark)}\n`
   for (const namespace of state.namespaces) {
-    text += `${namespace.id} ${namespace.generation} ${namespace.watermark} ${namespace.flushDue} ${namespace.name}\n`
+    const watermark = formatWatermark(namespace.watermark)
+    text += `${namespace.id} ${namespace.generation} ${watermark} ${namespace.flushDue} ${namespace.name}\n`
   }
   return `${text}end\n`
 }
@@ -44,13 +46,15 @@ export function parseStateItem(text: string): StateItem | undefined {
   // A text that was cut has lost something.
   if (rows.pop() !== '' || rows.pop() !== 'end') return undefined
   const namespaces = rows.map(parseRow)
-  if (namespaces.includes(undefined)) return undefined
+  // All of one kind: what a CAS means is not to be guessed.
+  if (namespaces.some((one) => one === undefined || (one.watermark === undefined) !== (base === none))) return undefined
+  if (base !== none && !/^\d+$/.test(base)) return undefined
   try {
     return {
       contains: parsePosition(dialect satisfies Dialect, contains),
       mayContain: parsePosition(dialect, mayContain),
       epoch: Number(epoch),
-      baseWatermark: Number(base),
+      baseWatermark: parseWatermark(base),
       namespaces: namespaces as CataloguedNamespace[],
     }
   } catch {
@@ -58,14 +62,24 @@ export function parseStateItem(text: string): StateItem | undefined {
   }
 }
 
+const none = '-'
+
+function formatWatermark(watermark: number | undefined): string {
+  return watermark === undefined ? none : String(watermark)
+}
+
+function parseWatermark(text: string): number | undefined {
+  return text === none ? undefined : Number(text)
+}
+
 function parseRow(line: string): CataloguedNamespace | undefined {
-  const match = /^(\d+) (\d+) (\d+) (\d+) ([A-Za-z0-9_.-]{1,64})$/.exec(line)
+  const match = /^(\d+) (\d+) (\d+|-) (\d+) ([A-Za-z0-9_.-]{1,64})$/.exec(line)
   if (match === null) return undefined
-  const [, id, generation, watermark, flushDue, name = ''] = match
+  const [, id, generation, watermark = none, flushDue, name = ''] = match
   return {
     id: Number(id),
     generation: Number(generation),
-    watermark: Number(watermark),
+    watermark: parseWatermark(watermark),
     flushDue: Number(flushDue),
     name,
   }

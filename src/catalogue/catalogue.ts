@@ -11,14 +11,14 @@ import type { CataloguedNamespace } from '../domain/namespaces.ts'
 export class Catalogue implements WritableCatalogue {
   readonly #byId = new Map<NamespaceId, Row>()
   readonly #byName = new Map<string, Row>()
-  #baseWatermark = 0
+  #baseWatermark: number | undefined = 0
   #revision = 0
 
   get revision(): number {
     return this.#revision
   }
 
-  get baseWatermark(): number {
+  get baseWatermark(): number | undefined {
     return this.#baseWatermark
   }
 
@@ -34,7 +34,7 @@ export class Catalogue implements WritableCatalogue {
     return this.#byId.values()
   }
 
-  wantsWatermark(entry: NamespaceEntry): boolean {
+  beginsGeneration(entry: NamespaceEntry): boolean {
     return entry.begins && !entry.dropped && entry.generation >= (this.#byId.get(entry.namespaceId)?.generation ?? 0)
   }
 
@@ -54,7 +54,7 @@ export class Catalogue implements WritableCatalogue {
   }
 
   reset(
-    baseWatermark: number,
+    baseWatermark: number | undefined,
     namespaces: Iterable<CataloguedNamespace | Omit<CataloguedNamespace, 'watermark'>>,
   ): void {
     this.#byId.clear()

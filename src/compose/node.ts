@@ -3,6 +3,7 @@ import { listenNodeHttp, type HttpAddress } from '../admin/node-http.ts'
 import { createRegistry } from '../admin/node-metrics.ts'
 import { type DatabaseAccess, Databases } from '../adapters/databases.ts'
 import { SqlDirectoryReads } from '../adapters/directory-reads.ts'
+import { dumpItems } from '../adapters/memcached-dump.ts'
 import { MemcachedReads } from '../adapters/memcached-reads.ts'
 import { Applier } from '../applier/applier.ts'
 import { Catalogue } from '../catalogue/catalogue.ts'
@@ -81,6 +82,7 @@ class Node {
     })
     this.#reads = new MemcachedReads({
       address: memcached.address,
+      namespaces: this.#catalogue,
       serving: () => this.#applier.serving,
       timeoutMilliseconds: applier.memcachedTimeoutMilliseconds,
     })
@@ -154,7 +156,7 @@ class Node {
   }
 
   #composeGateway(): Gateway {
-    const { gateway, listeners } = this.#config
+    const { gateway, listeners, memcached, dataDirectory } = this.#config
     return new Gateway({
       listeners,
       services: {
@@ -163,6 +165,7 @@ class Node {
         mutations: this.#writer,
         directory: this.#directory,
         counters: this.#counters,
+        listing: () => dumpItems(memcached.address, { signal: this.#abort.signal, folder: dataDirectory }),
         nowSeconds: () => Date.now() / 1000,
       },
       limits: {

@@ -10,9 +10,9 @@ export interface WritableCatalogue extends Namespaces {
    * versions (docs/adr/0009-item-cas.md): nothing was there before.
    */
   readonly baseWatermark: number | undefined
-  /** True where applying the change turns items that are in memcached into misses, so that it wants a watermark of this instant. */
-  wantsWatermark(entry: NamespaceEntry): boolean
-  /** @param watermark memcached's CAS counter at this place of the log; needed where `wantsWatermark` says so */
+  /** True where applying the change turns items that are in memcached into misses: it comes into force at this very place of the log. */
+  beginsGeneration(entry: NamespaceEntry): boolean
+  /** @param watermark memcached's CAS counter at this place of the log; needed where `beginsGeneration` says so and `baseWatermark` is a number */
   merge(entry: NamespaceEntry, watermark: number | undefined): void
   /** Starts anew: nothing that is in memcached up to `baseWatermark` is trusted. */
   reset(

@@ -3,6 +3,7 @@ import { crc32 } from 'node:zlib'
 import type { MemcachedConnection } from '../adapters/memcached-connection.ts'
 import type { ItemKey } from '../domain/key.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
+import { isLease, isLive, versionOf } from '../domain/local-reads.ts'
 import type { Namespaces } from '../domain/namespaces.ts'
 import type { SeenItem } from './verdict.ts'
 
@@ -16,7 +17,7 @@ const readsMax = 200
 const bytesMax = 1 << 20
 
 /**
- * Reads items as a client of this node would see them: one at or below its namespace's watermark is a miss, and so is one of a
+ * Reads items as a client of this node would see them: a dead one is a miss, and so is one of a
  * namespace that this node does not know. Values are reduced to size and checksum as they arrive.
  */
 export class ItemReads {
@@ -60,8 +61,12 @@ export class ItemReads {
       this.#connection.get(itemKey, (item, error) => {
         if (error !== undefined) return reject(error)
         const namespace = this.#namespaces.byId(namespaceId)
-        if (item === undefined || namespace === undefined || item.cas <= namespace.watermark) return resolve(undefined)
-        resolve({ flags: item.flags, size: item.value.length, checksum: crc32(item.value) })
+        if (item === undefined || namespace === undefined || !isLive(item, namespace)) return resolve(undefined)
+        // A lease is no content: it stands where the content is missing.
+        if (isLease(item, namespace)) return resolve(undefined)
+        const { flags, value } = item
+        const version = versionOf(item, namespace)?.toString()
+        resolve({ flags, size: value.length, checksum: crc32(value), ...(version === undefined ? {} : { version }) })
       })
     })
   }

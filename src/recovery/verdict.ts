@@ -1,7 +1,15 @@
 import type { DirectoryRow } from './directory-view.ts'
 
-/** What a node answers for a key: undefined is a miss, items at or below the namespace's watermark among them. */
-export type SeenItem = { readonly flags: string; readonly size: number; readonly checksum: number } | undefined
+/** What a node answers for a key: undefined is a miss, dead items and leases among them. */
+export type SeenItem =
+  | {
+      readonly flags: string
+      readonly size: number
+      readonly checksum: number
+      /** In decimal, where memcached keeps it as the item's CAS. */
+      readonly version?: string
+    }
+  | undefined
 
 /** What the directory says of a key. */
 export interface DirectoryState {
@@ -28,10 +36,18 @@ export function livenessOf({ row, generation }: DirectoryState): Liveness {
 export function judge(state: DirectoryState, item: SeenItem): Verdict {
   const liveness = livenessOf(state)
   if (liveness === 'expiring') return 'agrees'
-  if (liveness === 'dead' || state.row === undefined) return item === undefined ? 'agrees' : 'orphan'
+  if (liveness === 'dead' || state.row === undefined)
+    return item === undefined || mayBeLease(item) ? 'agrees' : 'orphan'
   if (item === undefined) return 'absent'
-  const { size, checksum, flags } = state.row
+  const { size, checksum, flags, version } = state.row
+  if (mayBeLease(item) && size > 0) return 'absent'
+  if (item.version !== undefined && item.version !== version) return 'diverged'
   return item.size === size && item.checksum === checksum && sameFlags(item.flags, flags) ? 'agrees' : 'diverged'
+}
+
+/** Where memcached counts CAS by itself, nothing that a plain read shows tells a lease (meta `N`) from an empty item. */
+function mayBeLease({ size, flags, version }: NonNullable<SeenItem>): boolean {
+  return size === 0 && flags === '0' && version === undefined
 }
 
 /** Most builds of memcached take 64 bits of flags and keep the low 32 (tried: 1.6.18, 1.6.45): that much is all a node can serve. */

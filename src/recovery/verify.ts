@@ -3,6 +3,7 @@ import { type DumpedItem, dumpItems } from '../adapters/memcached-dump.ts'
 import type { MemcachedConnection } from '../adapters/memcached-connection.ts'
 import type { FollowedLog } from '../domain/followed-log.ts'
 import { composeItemKey, type ItemKey, type Key } from '../domain/key.ts'
+import { isLease, isLive } from '../domain/local-reads.ts'
 import type { Namespace } from '../domain/namespace.ts'
 import type { Namespaces } from '../domain/namespaces.ts'
 import { formatPosition } from '../domain/position.ts'
@@ -178,7 +179,8 @@ async function walkItems(verifying: Verifying): Promise<void> {
 }
 
 /** Undefined where the item needs no look: nobody is served it, or its row was met on the way through the directory. */
-function subjectOf({ options, hashed, tally }: Verifying, { key: itemKey, cas }: DumpedItem): Subject | undefined {
+function subjectOf({ options, hashed, tally }: Verifying, item: DumpedItem): Subject | undefined {
+  const itemKey = item.key
   const colon = itemKey.indexOf(':')
   const namespace = colon < 0 ? undefined : options.namespaces.byName(itemKey.slice(0, colon))
   const key = itemKey.slice(colon + 1) as Key
@@ -186,7 +188,7 @@ function subjectOf({ options, hashed, tally }: Verifying, { key: itemKey, cas }:
     if (itemKey !== stateItemKey) tally.countForeign()
     return undefined
   }
-  if (cas <= namespace.watermark) return undefined
+  if (!isLive(item, namespace) || isLease(item, namespace)) return undefined
   const of = { namespaceId: namespace.id, namespaceName: namespace.name, itemKey }
   if (!key.startsWith('~')) return key === '' ? undefined : { ...of, by: { key } }
   const digest = /^~([0-9a-f]{64})$/.exec(key)?.[1]

@@ -50,8 +50,9 @@ function readStorage(layout: TableLayout, image: Image, cursor: Cursor): LogEntr
     const namespaceId = cursor.i32()
     const key = cursor.latin1(cursor.u8()) as Key
     const op = cursor.u8()
-    cursor.skip(4)
-    const generation = generationOfHigh32(cursor.u32())
+    const versionLow = cursor.u32()
+    const versionHigh = cursor.u32()
+    const generation = generationOfHigh32(versionHigh)
     const expiry = cursor.u64()
     const flags = cursor.u64Decimal()
     const value = (leading & 0x40) === 0 ? cursor.bytes(cursor.u32()) : undefined
@@ -59,13 +60,16 @@ function readStorage(layout: TableLayout, image: Image, cursor: Cursor): LogEntr
     switch (op) {
       case operation.set:
         if (value === undefined) throw new WhiteholeError('log-unreadable', 'the log holds a set without a value')
-        entries.push({ kind: 'set', namespaceId, key, generation, expiry, flags, value })
+        entries.push({ kind: 'set', namespaceId, key, generation, expiry, versionHigh, versionLow, flags, value })
         break
       case operation.delete:
         entries.push({ kind: 'delete', namespaceId, key })
         break
       case operation.touch:
         entries.push({ kind: 'touch', namespaceId, key, generation, expiry })
+        break
+      case operation.stale:
+        entries.push({ kind: 'stale', namespaceId, key, generation, versionHigh, versionLow, expiry })
         break
       default:
         throw new WhiteholeError(

@@ -1,18 +1,20 @@
+import type { CachedItem } from '../../domain/local-reads.ts'
 import { CR, LF, SPACE } from './bytes.ts'
+import { parseCas } from './item-cas.ts'
 
 /**
- * Replies of a memcached, as a node's own connections read them: lines, and `VA` lines with the value behind them. Fed with
+ * Replies of a memcached, as a node's own connections read them: lines, and `VA` or `VALUE` lines with the value behind them. Fed with
  * chunks as they come; holds only its state. The hot path of reads (bench/gateway-get.ts): an item that lies whole in a chunk is
  * parsed in place, without a copy.
  */
 export interface ReplyHandler {
-  /** Asked before a `VA` line is parsed: whether `onItem` shall get it, or `onValue`. */
+  /** Asked before a `VA` line is parsed: whether `onItem` shall get it, or `onValue`. A `VALUE` line is always an item's. */
   expectsItem(): boolean
   onLine(line: string): void
   /** A `VA` reply, with the whole first line. */
   onValue(line: string, value: Buffer): void
-  /** A `VA` reply to `mg … v f c`: the flags in decimal, the CAS. */
-  onItem(flags: string, cas: number, value: Buffer): void
+  /** A `VA` reply to `mg … v f c`, or the one item of a `gets`: its `END` is not told. */
+  onItem(item: CachedItem): void
 }
 
 export class ReplyError extends Error {}
@@ -30,10 +32,13 @@ export class ReplyParser {
   #value: Buffer | undefined
   #valueFilled = 0
   #valueIsItem = false
+  /** The line behind the value of a `gets` has not come. */
+  #endDue = false
   // What the last `VA` line said.
   #size = 0
   #flags = '0'
-  #cas = 0
+  #casHigh = 0
+  #casLow = 0
   #line = ''
 
   constructor(handler: ReplyHandler) {
@@ -72,12 +77,17 @@ export class ReplyParser {
   /** One line, and the value behind it. Returns where the next reply begins. */
   #reply(bytes: Buffer, start: number, lineFeed: number): number {
     const end = lineFeed > start && bytes[lineFeed - 1] === CR ? lineFeed - 1 : lineFeed
-    if (bytes[start] !== 0x56 || bytes[start + 1] !== 0x41 || bytes[start + 2] !== SPACE) {
+    if (this.#endDue) {
+      this.#endDue = false
+      if (end - start !== 3 || bytes[start] !== 0x45) throw new ReplyError('an item is not followed by the end')
+      return lineFeed + 1
+    }
+    if (bytes[start] !== 0x56 || bytes[start + 1] !== 0x41) {
       this.#handler.onLine(bytes.toString('latin1', start, end))
       return lineFeed + 1
     }
-    this.#valueIsItem = this.#handler.expectsItem()
-    this.#parseValueLine(bytes, start, end)
+    if (bytes[start + 2] === SPACE) this.#parseMeta(bytes, start, end)
+    else this.#parseClassic(bytes, start, end)
     const from = lineFeed + 1
     const total = this.#size + 2
     if (bytes.length - from >= total) {
@@ -89,7 +99,33 @@ export class ReplyParser {
     return this.#fillValue(bytes, from)
   }
 
-  #parseValueLine(bytes: Buffer, start: number, end: number): void {
+  /** `VALUE <key> <flags> <bytes> <cas>`, from its end: the key, which is known, is passed over. */
+  #parseClassic(bytes: Buffer, start: number, end: number): void {
+    const beforeCas = spaceBefore(bytes, end, start)
+    const beforeSize = spaceBefore(bytes, beforeCas, start)
+    const beforeFlags = spaceBefore(bytes, beforeSize, start)
+    let size = 0
+    for (let at = beforeSize + 1; at < beforeCas; at++) size = size * 10 + digit(bytes[at] ?? 0)
+    if (size > valueBytesMax) throw new ReplyError('a reply announces too long a value')
+    this.#size = size
+    this.#valueIsItem = true
+    this.#endDue = true
+    this.#takeFlags(bytes, beforeFlags + 1, beforeSize)
+    this.#takeCas(bytes, beforeCas + 1, end)
+  }
+
+  #takeFlags(bytes: Buffer, from: number, to: number): void {
+    this.#flags = to - from === 1 && bytes[from] === 0x30 ? '0' : bytes.toString('latin1', from, to)
+  }
+
+  #takeCas(bytes: Buffer, from: number, to: number): void {
+    const { casHigh, casLow } = parseCas(bytes, from, to)
+    this.#casHigh = casHigh
+    this.#casLow = casLow
+  }
+
+  #parseMeta(bytes: Buffer, start: number, end: number): void {
+    this.#valueIsItem = this.#handler.expectsItem()
     let at = start + 3
     let size = 0
     for (; at < end && bytes[at] !== SPACE; at++) size = size * 10 + digit(bytes[at] ?? 0)
@@ -100,14 +136,14 @@ export class ReplyParser {
       return
     }
     this.#flags = '0'
-    this.#cas = 0
+    this.#casHigh = 0
+    this.#casLow = 0
     while (at < end) {
       const letter = bytes[++at]
       const from = ++at
       while (at < end && bytes[at] !== SPACE) at++
-      if (letter === 0x66)
-        this.#flags = at - from === 1 && bytes[from] === 0x30 ? '0' : bytes.toString('latin1', from, at)
-      else if (letter === 0x63) this.#cas = decimal(bytes, from, at)
+      if (letter === 0x66) this.#takeFlags(bytes, from, at)
+      else if (letter === 0x63) this.#takeCas(bytes, from, at)
     }
   }
 
@@ -127,15 +163,18 @@ export class ReplyParser {
     const size = withEnd.length - 2
     if (withEnd[size] !== CR || withEnd[size + 1] !== LF) throw new ReplyError('a value does not end where it should')
     const value = withEnd.subarray(0, size)
-    if (this.#valueIsItem) this.#handler.onItem(this.#flags, this.#cas, value)
-    else this.#handler.onValue(this.#line, value)
+    if (this.#valueIsItem) {
+      this.#handler.onItem({ flags: this.#flags, casHigh: this.#casHigh, casLow: this.#casLow, value })
+    } else this.#handler.onValue(this.#line, value)
   }
 }
 
-function decimal(bytes: Buffer, start: number, end: number): number {
-  let value = 0
-  for (let at = start; at < end; at++) value = value * 10 + digit(bytes[at] ?? 0)
-  return value
+/** @throws ReplyError where there is none behind `start` */
+function spaceBefore(bytes: Buffer, end: number, start: number): number {
+  let at = end - 1
+  while (at > start && bytes[at] !== SPACE) at--
+  if (at <= start) throw new ReplyError('a line of an item lacks a part')
+  return at
 }
 
 function digit(byte: number): number {

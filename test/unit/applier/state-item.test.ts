@@ -25,6 +25,17 @@ test('the state item comes back from its text', () => {
   expect(parseStateItem(formatStateItem(empty))).toEqual(empty)
 })
 
+test('a state item says where items carry versions, and is not trusted where it says both', () => {
+  const versioned = {
+    ...state,
+    baseWatermark: undefined,
+    namespaces: state.namespaces.map((namespace) => ({ ...namespace, watermark: undefined })),
+  }
+  expect(parseStateItem(formatStateItem(versioned))).toEqual(versioned)
+  expect(parseStateItem(formatStateItem({ ...state, baseWatermark: undefined }))).toBeUndefined()
+  expect(parseStateItem(formatStateItem({ ...versioned, baseWatermark: 12 }))).toBeUndefined()
+})
+
 test('a state item that is cut anywhere is not trusted', () => {
   const text = formatStateItem(state)
   for (let length = 0; length < text.length; length++) {

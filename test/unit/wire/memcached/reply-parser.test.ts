@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { type CachedItem, casText } from '../../../../src/domain/local-reads.ts'
 import { type ReplyHandler, ReplyParser } from '../../../../src/wire/memcached/reply-parser.ts'
 
 class Recorder implements ReplyHandler {
@@ -17,8 +18,8 @@ class Recorder implements ReplyHandler {
   onValue(line: string, value: Buffer): void {
     this.seen.push([line, value.toString('latin1')])
   }
-  onItem(flags: string, cas: number, value: Buffer): void {
-    this.seen.push({ flags, cas, value: value.toString('latin1') })
+  onItem(item: CachedItem): void {
+    this.seen.push({ flags: item.flags, cas: casText(item), value: item.value.toString('latin1') })
   }
 }
 
@@ -30,15 +31,20 @@ function parse(pieces: readonly string[], items = true): unknown[] {
 }
 
 const replies =
-  'HD c7\r\nVA 5 f0 c12\r\nhello\r\nEN\r\nVA 2 f4294967295 c9007199254740991\r\n\r\n\r\nVA 0 f10 c1\r\n\r\nMN\r\nSTAT a b\r\n'
+  'HD c7\r\nVA 5 f0 c12\r\nhello\r\nEN\r\nVA 2 f4294967295 c9007199254740991\r\n\r\n\r\nVA 0 f10 c1\r\n\r\nMN\r\nSTAT a b\r\n' +
+  'VALUE default:END 0 3 17179869191\r\nEND\r\nEND\r\nEND\r\nVALUE k 5 0 9223372036854775807\r\n\r\nEND\r\nVERSION 1\r\n'
 const expected = [
   'HD c7',
-  { flags: '0', cas: 12, value: 'hello' },
+  { flags: '0', cas: '12', value: 'hello' },
   'EN',
-  { flags: '4294967295', cas: 9007199254740991, value: '\r\n' },
-  { flags: '10', cas: 1, value: '' },
+  { flags: '4294967295', cas: '9007199254740991', value: '\r\n' },
+  { flags: '10', cas: '1', value: '' },
   'MN',
   'STAT a b',
+  { flags: '0', cas: '17179869191', value: 'END' },
+  'END',
+  { flags: '5', cas: '9223372036854775807', value: '' },
+  'VERSION 1',
 ]
 
 describe('the reply parser', () => {
@@ -57,7 +63,7 @@ describe('the reply parser', () => {
   })
 
   it('skips flags of an item that it does not know', () => {
-    expect(parse(['VA 2 t30 f5 kmk c8 W\r\nhi\r\n'])).toEqual([{ flags: '5', cas: 8, value: 'hi' }])
+    expect(parse(['VA 2 t30 f5 kmk c8 W\r\nhi\r\n'])).toEqual([{ flags: '5', cas: '8', value: 'hi' }])
   })
 
   it('reads a value over many chunks', () => {
@@ -66,13 +72,13 @@ describe('the reply parser', () => {
     const pieces = Array.from({ length: Math.ceil(text.length / 65_536) }, (_piece, index) =>
       text.slice(index * 65_536, (index + 1) * 65_536),
     )
-    expect(parse(pieces)).toEqual([{ flags: '0', cas: 3, value }, 'EN'])
+    expect(parse(pieces)).toEqual([{ flags: '0', cas: '3', value }, 'EN'])
   })
 
   it('keeps values valid when more comes', () => {
     const values: Buffer[] = []
     const recorder = new Recorder(true)
-    recorder.onItem = (_flags, _cas, value) => values.push(value)
+    recorder.onItem = ({ value }) => values.push(value)
     const parser = new ReplyParser(recorder)
     parser.feed(Buffer.from('VA 3 f0 c1\r\none\r\nVA 3 f0 c2\r\nt'))
     parser.feed(Buffer.from('wo\r\nVA 3 f0 c3\r\nsix\r\n'))
@@ -84,6 +90,9 @@ describe('the reply parser', () => {
     ['a length that is none', 'VA x f0 c1\r\n'],
     ['a CAS that is none', 'VA 1 f0 cx\r\na\r\n'],
     ['a length beyond all limits', 'VA 99999999999 f0 c1\r\n'],
+    ['an item of a gets with too few parts', 'VALUE k 0 1\r\na\r\nEND\r\n'],
+    ['an item of a gets without its end', 'VALUE k 0 1 7\r\na\r\nMN\r\n'],
+    ['an item of a gets with a length that is none', 'VALUE k 0 x 7\r\na\r\nEND\r\n'],
     ['a line without end', 'x'.repeat(10_000)],
   ])('refuses %s', (_what, text) => expect(() => parse([text])).toThrow())
 })

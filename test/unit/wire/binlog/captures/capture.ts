@@ -14,7 +14,8 @@ const statements = [
   `BEGIN; INSERT INTO memcached.mc_lanes VALUES ('n1/0', 281474976710655, 1); UPDATE memcached.mc_lanes SET seq = 2;
    INSERT INTO memcached.mc_namespaces (ns_id, ns_name, generation) VALUES (7, 'seven', 3);
    UPDATE memcached.mc_namespaces SET generation = 4; INSERT INTO app.t VALUES (1, 'foreign');
-   INSERT INTO memcached.mc_storage VALUES (7, 'a', 1, 4 << 33 | 6, 0, 0, ''), (7, 'b', 2, 4 << 33 | 7, 0, 0, NULL), (7, 'c', 3, 4 << 33 | 8, 1, 0, NULL);
+   INSERT INTO memcached.mc_storage VALUES (7, 'a', 1, 4 << 33 | 6, 0, 0, ''), (7, 'b', 2, 4 << 33 | 7, 0, 0, NULL), (7, 'c', 3, 4 << 33 | 8, 1, 0, NULL),
+     (7, 'd', 4, 4 << 33 | 8589934591, 1800000000, 0, NULL);
    DELETE FROM memcached.mc_namespaces; COMMIT`,
   'CREATE TABLE app.u (id INT)',
 ]
