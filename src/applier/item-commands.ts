@@ -96,13 +96,18 @@ export class ItemCommands {
 
 /**
  * The log's absolute expiry in memcached's own clock (docs/adr/0004-expiry.md).
- * @returns 0 never, undefined already over, else absolute seconds as memcached counts them
+ * @returns 0 never (nor before 2038), undefined already over, else absolute seconds as memcached counts them
  */
 export function memcachedExptime(expiry: Expiry, clock: ExpiryClock): number | undefined {
   if (expiry === expiryNever) return 0
   const remaining = expiry - clock.databaseNowSeconds()
-  return remaining <= 0 ? undefined : Math.max(1, Math.floor(clock.memcachedNowSeconds() + remaining))
+  if (remaining <= 0) return undefined
+  const exptime = Math.max(1, Math.floor(clock.memcachedNowSeconds() + remaining))
+  return exptime > exptimeMax ? 0 : exptime
 }
+
+/** memcached refuses a later one or takes it for another (tried): what ends after it does not end in this memcached's life. */
+const exptimeMax = 2 ** 31 - 1
 
 export interface ExpiryClock {
   databaseNowSeconds(): number

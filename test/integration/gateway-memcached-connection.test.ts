@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { MemcachedConnection } from '../../src/adapters/memcached-connection.ts'
 import { MemcachedReads } from '../../src/adapters/memcached-reads.ts'
+import { Catalogue } from '../../src/catalogue/catalogue.ts'
 import { composeItemKey, type ItemKey, keyFromBytes } from '../../src/domain/key.ts'
 import type { CachedItem } from '../../src/domain/local-reads.ts'
 import { newerMemcachedPath } from '../support/databases.ts'
@@ -167,7 +168,12 @@ describe('local reads', () => {
     const memcached = await Memcached.start()
     let serving = true
     const address = { host: '127.0.0.1', port: memcached.port }
-    const reads = new MemcachedReads({ address, serving: () => serving, retryMillisecondsMax: 50 })
+    const reads = new MemcachedReads({
+      address,
+      namespaces: new Catalogue(),
+      serving: () => serving,
+      retryMillisecondsMax: 50,
+    })
     try {
       await until('the connection', () => reads.serving)
       expect(await fetch(reads, 'a')).toBeUndefined()
@@ -192,7 +198,8 @@ describe('local reads', () => {
   it('do not come up after they were closed', async () => {
     const memcached = await Memcached.start()
     try {
-      const reads = new MemcachedReads({ address: { host: '127.0.0.1', port: memcached.port }, serving: () => true })
+      const address = { host: '127.0.0.1', port: memcached.port }
+      const reads = new MemcachedReads({ address, namespaces: new Catalogue(), serving: () => true })
       reads.close()
       await new Promise((resolve) => setTimeout(resolve, 200))
       expect(reads.connected).toBe(false)

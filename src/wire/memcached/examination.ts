@@ -15,12 +15,14 @@ export interface Examination {
 /** `mg` with all that can be told of an item. */
 export function formatExamination(key: ItemKey, asked: Examination): string {
   const { text, binary } = metaKey(key)
-  let command = `mg ${text} s f c t h l`
-  if (asked.withValue) command += ' v'
-  if (asked.noBump) command += ' u'
+  let command = `mg ${text}`
+  // Before `t`: memcached goes through the flags in their order.
   if (asked.vivify !== undefined) command += ` N${asked.vivify}`
   if (asked.vivifyCas !== undefined) command += ` E${asked.vivifyCas}`
   if (asked.recacheBelow !== undefined) command += ` R${asked.recacheBelow}`
+  command += ' s f c t h l'
+  if (asked.withValue) command += ' v'
+  if (asked.noBump) command += ' u'
   return binary ? `${command} b` : command
 }
 
