@@ -1,6 +1,6 @@
 import { GatewayCounters } from '../../src/gateway/counters.ts'
 import { Gateway, type GatewayLimits, type GatewayListener } from '../../src/gateway/gateway.ts'
-import { MemoryNode } from './memory-ports.ts'
+import { MemoryNode, type MemoryNodeOptions } from './memory-ports.ts'
 
 /** A gateway over a `MemoryNode`: bound to `default`, bound to `sessions`, and by key prefix, on free ports. */
 export class MemoryGateway {
@@ -17,9 +17,14 @@ export class MemoryGateway {
   }
 
   static async start(
-    options: { limits?: Partial<GatewayLimits>; sweepMilliseconds?: number; listeners?: GatewayListener[] } = {},
+    options: {
+      limits?: Partial<GatewayLimits>
+      sweepMilliseconds?: number
+      listeners?: GatewayListener[]
+      node?: MemoryNodeOptions
+    } = {},
   ): Promise<MemoryGateway> {
-    const node = new MemoryNode()
+    const node = new MemoryNode(options.node)
     const counters = new GatewayCounters()
     const listen = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const
     const gateway = new Gateway({
@@ -29,6 +34,7 @@ export class MemoryGateway {
         mutations: node.mutations,
         directory: node.directory,
         counters,
+        listing: node.listing,
         nowSeconds: node.nowSeconds,
       },
       listeners: options.listeners ?? [

@@ -1,34 +1,44 @@
 import type { DirectoryReads } from '../../src/domain/directory-reads.ts'
 import { WhiteholeError } from '../../src/domain/errors.ts'
-import { composeItemKey, type ItemKey, type Key } from '../../src/domain/key.ts'
-import type { CachedItem, LocalReads, ReadSink } from '../../src/domain/local-reads.ts'
-import { absoluteExpiry, type Expiry, isExpired, type Mutation, type Outcome } from '../../src/domain/mutation.ts'
-import type { Mutations, MutationSession } from '../../src/domain/mutations.ts'
+import { composeItemKey, type ItemKey, type Key, keyToBytes } from '../../src/domain/key.ts'
+import type { LocalReads } from '../../src/domain/local-reads.ts'
+import {
+  isExpired,
+  type KeyMutation,
+  type Mutation,
+  type Outcome,
+  type SetMutation,
+} from '../../src/domain/mutation.ts'
+import type { ArbitratedMutations, ArbitratedSession, Concatenation } from '../../src/domain/mutations.ts'
 import type { NamespaceId } from '../../src/domain/namespace.ts'
 import type { CataloguedNamespace, Namespaces } from '../../src/domain/namespaces.ts'
-import { composeVersion, type Version } from '../../src/domain/version.ts'
-
-interface StoredItem extends CachedItem {
-  readonly namespaceId: NamespaceId
-  readonly version: Version
-  expiry: Expiry
-}
+import { generationOf } from '../../src/domain/version.ts'
+import type { ListedItem } from '../../src/gateway/conversation.ts'
+import { decide } from '../../src/writer/decide.ts'
+import type { BatchKey, DirectoryRow } from '../../src/writer/decision.ts'
+import { MemoryItems } from './memory-items.ts'
 
 interface MemoryNamespace extends CataloguedNamespace {
   generation: number
-  watermark: number
+  watermark: number | undefined
   flushDue: number
 }
 
+export interface MemoryNodeOptions {
+  readonly namespaceNames?: readonly string[]
+  /** Whether its memcached keeps versions as the items' CAS, as from 1.6.27 on; else the directory is asked for them. */
+  readonly itemCasIsVersion?: boolean
+}
+
 /**
- * A node without database and memcached: what the gateway's ports promise, in a map. Answers come in a later turn of the event
- * loop, as real ones do. Failures and waits are switched on by tests.
+ * A node without database and memcached: what the gateway's ports promise, in maps, with the writer's own decisions. Answers come in a
+ * later turn of the event loop, as real ones do. Failures and waits are switched on by tests.
  */
 export class MemoryNode {
-  readonly items = new Map<ItemKey, StoredItem>()
+  readonly items: MemoryItems
+  readonly #rows = new Map<string, DirectoryRow>()
   readonly #namespaces = new Map<string, MemoryNamespace>()
-  #cas = 0
-  /** Unix seconds; a test may set the clock forward. */
+  /** Seconds; a test may set the clock forward. */
   clockOffsetSeconds = 0
   serving = true
   readFailure: Error | undefined
@@ -41,9 +51,11 @@ export class MemoryNode {
   openSessions = 0
   #writesHeld: (() => void)[] | undefined
 
-  constructor(namespaceNames: readonly string[] = ['default', 'sessions']) {
+  constructor({ namespaceNames = ['default', 'sessions'], itemCasIsVersion = false }: MemoryNodeOptions = {}) {
+    this.items = new MemoryItems(this.nowSeconds, itemCasIsVersion)
     for (const [index, name] of namespaceNames.entries()) {
-      this.#namespaces.set(name, { id: 1001 + index, name, generation: 1, watermark: 0, flushDue: 0 })
+      const watermark = itemCasIsVersion ? undefined : 0
+      this.#namespaces.set(name, { id: 1001 + index, name, generation: 1, watermark, flushDue: 0 })
     }
   }
 
@@ -59,11 +71,20 @@ export class MemoryNode {
     get serving() {
       return node.serving
     },
-    fetch(key: ItemKey, sink: ReadSink) {
+    fetch(key, sink) {
       node.defer(() => {
-        if (node.readFailure === undefined) sink(node.#live(key))
+        node.#flushAllDue()
+        if (node.readFailure === undefined) sink(node.items.fetch(key))
         else sink(undefined, node.readFailure)
       })
+    },
+    async examine(namespaceId, key, question) {
+      const namespace = await node.#readable(namespaceId)
+      return node.items.examine(key, namespace, question)
+    },
+    async describe(namespaceId, key) {
+      const namespace = await node.#readable(namespaceId)
+      return node.items.describe(key, namespace)
     },
   }))(this)
 
@@ -71,26 +92,41 @@ export class MemoryNode {
     versions: async (namespaceId: NamespaceId, keys: readonly Key[]) => {
       await new Promise(setImmediate)
       if (this.directoryFailure !== undefined) throw this.directoryFailure
-      const namespace = this.#namespace(namespaceId)
-      return keys.map((key) => {
-        const item = this.#live(composeItemKey(namespace.name, key))
-        return item !== undefined && item.cas > namespace.watermark ? item.version : undefined
-      })
+      return keys.map((key) => this.liveRow(namespaceId, key)?.version)
     },
     figures: async (namespaceId: NamespaceId) => {
       await new Promise(setImmediate)
       if (this.directoryFailure !== undefined) throw this.directoryFailure
-      const { watermark } = this.#namespace(namespaceId)
-      const live = [...this.items.values()].filter((item) => item.namespaceId === namespaceId && item.cas > watermark)
-      return { keys: live.length, bytes: live.reduce((bytes, item) => bytes + item.value.length, 0) }
+      const ids = [...this.#rows.keys()].filter((id) => id.startsWith(`${namespaceId}:`))
+      const live = ids
+        .map((id) => this.liveRow(namespaceId, id.slice(id.indexOf(':') + 1) as Key))
+        .filter((row) => row !== undefined)
+      return { keys: live.length, bytes: live.reduce((bytes, row) => bytes + row.sizeBytes, 0) }
     },
   }
 
-  readonly mutations: Mutations = {
+  readonly mutations: ArbitratedMutations = {
     openSession: () => {
       this.openSessions++
       return this.#session()
     },
+  }
+
+  listing = async function* (this: MemoryNode): AsyncGenerator<readonly ListedItem[]> {
+    await new Promise(setImmediate)
+    for (const key of [...this.items.keys()]) {
+      const item = this.items.get(key)
+      const size = 59 + key.length + (item?.value.length ?? 0)
+      if (item !== undefined) yield [{ ...item, key, details: `exp=${item.expiry || -1} la=1 cas=1 size=${size}` }]
+    }
+  }.bind(this)
+
+  liveRow(namespaceId: NamespaceId, key: Key): DirectoryRow | undefined {
+    const namespace = this.#namespace(namespaceId)
+    this.#flushIfDue(namespace)
+    const row = this.#rows.get(`${namespaceId}:${key}`)
+    if (row === undefined || generationOf(row.version) !== namespace.generation) return undefined
+    return isExpired(row.expiry, this.nowSeconds()) ? undefined : row
   }
 
   /** Writes wait until the returned function is called. */
@@ -110,18 +146,24 @@ export class MemoryNode {
   /** What a flush of another node does here. */
   flush(name: string): void {
     const namespace = this.#namespaces.get(name)
-    if (namespace !== undefined) namespace.watermark = this.#cas
+    if (namespace === undefined) return
+    namespace.generation++
+    if (namespace.watermark !== undefined) namespace.watermark = this.items.counter
   }
 
-  #session(): MutationSession {
+  #session(): ArbitratedSession {
     let last: Promise<unknown> = Promise.resolve()
+    const inTurn = (act: () => Outcome): Promise<Outcome> => {
+      const outcome = last.then(() => this.#turn()).then(act)
+      last = outcome.catch(() => {})
+      return outcome
+    }
     return {
       submit: (mutation) => {
         this.submitted.push(mutation)
-        const outcome = last.then(() => this.#turn()).then(() => this.#execute(mutation))
-        last = outcome.catch(() => {})
-        return outcome
+        return inTurn(() => this.#execute(mutation))
       },
+      concatenate: (concatenation) => inTurn(() => this.#concatenate(concatenation)),
       close: () => {
         this.openSessions--
       },
@@ -136,51 +178,76 @@ export class MemoryNode {
     })
   }
 
+  #concatenate({ namespaceId, key, side, value, compare, create }: Concatenation): Outcome {
+    const row = this.liveRow(namespaceId, key)
+    if (row === undefined) {
+      if (compare !== undefined && create === undefined) return { kind: 'not-found' }
+      if (create === undefined) return { kind: 'not-stored' }
+      return this.#execute({ kind: 'set', namespaceId, key, value, ...create, mode: 'add' })
+    }
+    if (compare !== undefined && compare !== row.version) return { kind: 'exists', version: row.version }
+    const old = this.items.get(this.#itemKey(namespaceId, key))?.value ?? Buffer.alloc(0)
+    const joined = Buffer.concat(side === 'append' ? [old, value] : [value, old])
+    const mutation = { kind: 'set', namespaceId, key, value: joined, flags: 0n, exptime: 0, keepsAttributes: true }
+    return this.#execute(mutation as SetMutation)
+  }
+
   #execute(mutation: Mutation): Outcome {
     if (this.writeFailure !== undefined) throw this.writeFailure
     const namespace = this.#namespace(mutation.namespaceId)
     this.#flushIfDue(namespace)
-    if (mutation.kind === 'flush') {
-      if (mutation.delaySeconds > 0) namespace.flushDue = this.nowSeconds() + mutation.delaySeconds
-      else namespace.watermark = this.#cas
-      return 'flushed'
-    }
-    const key = composeItemKey(namespace.name, mutation.key)
-    if (mutation.kind === 'set') {
-      const { value, exptime } = mutation
-      const expiry = absoluteExpiry(exptime, this.nowSeconds())
-      const version = composeVersion(namespace.generation, Math.random())
-      const flags = String(mutation.flags)
-      this.items.set(key, { namespaceId: namespace.id, flags, cas: ++this.#cas, value, version, expiry })
-      return 'stored'
-    }
-    const live = this.#live(key)
-    const present = live !== undefined && live.cas > namespace.watermark
-    if (mutation.kind === 'delete') {
-      this.items.delete(key)
-      return present ? 'deleted' : 'not-found'
-    }
-    if (!present) return 'not-found'
-    live.expiry = absoluteExpiry(mutation.exptime, this.nowSeconds())
-    return 'touched'
+    if (mutation.kind !== 'flush') return this.#decide(mutation, namespace)
+    if (mutation.delaySeconds > 0) namespace.flushDue = this.nowSeconds() + mutation.delaySeconds
+    else this.flush(namespace.name)
+    return { kind: 'flushed' }
   }
 
-  #live(key: ItemKey): StoredItem | undefined {
-    const item = this.items.get(key)
-    if (item === undefined) return undefined
-    const namespace = this.namespaces.byId(item.namespaceId)
-    if (namespace !== undefined) this.#flushIfDue(namespace)
-    return isExpired(item.expiry, this.nowSeconds()) ? undefined : item
+  #decide(mutation: KeyMutation, namespace: MemoryNamespace): Outcome {
+    const { namespaceId, key } = mutation
+    const id = `${namespaceId}:${key}`
+    const batchKey: BatchKey = { id, namespaceId, key, hex: keyToBytes(key).toString('hex') }
+    const row = this.#rows.get(id)
+    const limits = { defaultTtlSeconds: 0, maxTtlSeconds: 0, maxValueBytes: 0 }
+    const facts = {
+      nowSeconds: this.nowSeconds(),
+      namespaces: new Map([[namespaceId, { generation: namespace.generation, ...limits }]]),
+      rows: new Map(row === undefined ? [] : [[id, row]]),
+    }
+    const decision = decide([{ mutation, key: batchKey, session: undefined }], facts, Math.random)
+    for (const write of [...decision.inserts, ...decision.updates]) this.#rows.set(id, write)
+    for (const { version, expiry } of decision.touches) {
+      const touched = this.#rows.get(id)
+      if (touched !== undefined) this.#rows.set(id, { ...touched, version, expiry })
+    }
+    for (const entry of decision.log) this.items.apply(this.#itemKey(namespaceId, key), entry)
+    const [result] = decision.results
+    if (result === undefined || result instanceof WhiteholeError) throw result ?? new Error('undecided')
+    return result
+  }
+
+  async #readable(namespaceId: NamespaceId): Promise<MemoryNamespace> {
+    await new Promise<void>((resolve) => this.defer(resolve))
+    if (this.readFailure !== undefined) throw this.readFailure
+    this.#flushAllDue()
+    return this.#namespace(namespaceId)
+  }
+
+  #itemKey(namespaceId: NamespaceId, key: Key): ItemKey {
+    return composeItemKey(this.#namespace(namespaceId).name, key)
+  }
+
+  #flushAllDue(): void {
+    for (const namespace of this.#namespaces.values()) this.#flushIfDue(namespace)
   }
 
   #flushIfDue(namespace: MemoryNamespace): void {
     if (namespace.flushDue === 0 || namespace.flushDue > this.nowSeconds()) return
     namespace.flushDue = 0
-    namespace.watermark = this.#cas
+    this.flush(namespace.name)
   }
 
   #namespace(id: NamespaceId): MemoryNamespace {
-    const namespace = this.namespaces.byId(id)
+    const namespace = [...this.#namespaces.values()].find((one) => one.id === id)
     if (namespace === undefined) throw new WhiteholeError('unknown-namespace', `no namespace has the id ${id}`)
     return namespace
   }

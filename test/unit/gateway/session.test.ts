@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createConnection, type Socket } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { WhiteholeError } from '../../../src/domain/errors.ts'
+import type { Key } from '../../../src/domain/key.ts'
 import type { GatewayLimits } from '../../../src/gateway/gateway.ts'
 import { dialogue, readUntil } from '../../support/memcached.ts'
 import { MemoryGateway } from '../../support/memory-gateway.ts'
@@ -151,7 +152,7 @@ describe('reads', () => {
 
   it("give the directory's token with gets, and no token without it", async () => {
     const reply = await ask('set a 3 0 1\r\n1\r\ngets a b\r\ngats 100 a b\r\n')
-    const version = [...gateway.node.items.values()][0]?.version
+    const version = gateway.node.liveRow(1001, 'a' as Key)?.version
     const item = `VALUE a 3 1 ${version}\r\n1\r\nEND\r\n`
     expect(reply).toBe(`STORED\r\n${item}${item}`)
   })
@@ -177,7 +178,7 @@ describe('reads', () => {
       await ask('set a 0 0 3\r\nnew\r\n')
       return answer
     }
-    const old = [...gateway.node.items.values()][0]?.version
+    const old = gateway.node.liveRow(1001, 'a' as Key)?.version
     socket.write('gets a\r\n')
     expect(await readUntil(socket, /END\r\n$/)).toBe(`VALUE a 0 3 ${old}\r\nnew\r\nEND\r\n`)
   })

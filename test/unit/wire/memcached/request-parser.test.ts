@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { itemBytesMaxDefault } from '../../../../src/wire/memcached/item-size.ts'
 import type { Request } from '../../../../src/wire/memcached/request.ts'
 import { RequestParser } from '../../../../src/wire/memcached/request-parser.ts'
-import type { RequestLimits } from '../../../../src/wire/memcached/text-commands.ts'
+import type { RequestLimits } from '../../../../src/wire/memcached/request-source.ts'
 
 const bound: RequestLimits = { itemBytesMax: itemBytesMaxDefault, keysMax: 10_000, prefixedKeys: false }
 
