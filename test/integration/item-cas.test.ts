@@ -20,6 +20,7 @@ import {
 import type { LogEntry } from '../../src/domain/log-entry.ts'
 import type { CataloguedNamespace } from '../../src/domain/namespaces.ts'
 import { parsePosition, type Position } from '../../src/domain/position.ts'
+import { parseCasText } from '../../src/wire/memcached/item-cas.ts'
 import { newerMemcachedPath } from '../support/databases.ts'
 import { dialogue, Memcached } from '../support/memcached.ts'
 import { removeFolder, temporaryFolder, until } from '../support/processes.ts'
@@ -303,6 +304,40 @@ describe.each(binaries)('$name', ({ path, takesVersions }) => {
       expect(await fetchLive('foreign')).toBeUndefined()
       expect((await fetchLive('own'))?.value.toString()).toBe('x')
       expect(await session.readState()).toBeDefined()
+    }
+  })
+})
+
+describe.each(binaries)('$name, which lets nobody flush it', ({ path }) => {
+  test('is emptied by a rebuild all the same', async () => {
+    const memcached = await Memcached.start(['-F'], path)
+    const folder = await temporaryFolder()
+    let session: MemcachedSession | undefined
+    try {
+      session = await MemcachedSession.open({
+        address: { host: '127.0.0.1', port: memcached.port },
+        dataDirectory: folder,
+        timeoutMilliseconds: 5000,
+        signal: new AbortController().signal,
+      })
+      const withVersion = session.itemCasIsVersion ? ` E${2n ** 33n + 5n}` : ''
+      const binary = Buffer.from('a:\0\n').toString('base64')
+      await session.connection.bulk([`ms a:k 1 q${withVersion}\r\nx\r\n`, `ms ${binary} 1 b q${withVersion}\r\nx\r\n`])
+      const catalogue = new Catalogue()
+      await session.beginAnew((baseWatermark) => {
+        catalogue.reset(baseWatermark, [{ id: 1, name: 'a', generation: 1, flushDue: 0 }])
+        const marks = { contains: at(0), mayContain: at(0), epoch: 0 }
+        return formatStateItem({ ...marks, baseWatermark, namespaces: catalogue.all() })
+      })
+      for (const key of ['a:k', `${binary} b`]) {
+        const { line } = await session.connection.request(`mg ${key} c`)
+        const cas = / c(\d+)/.exec(line)?.[1]
+        expect(cas !== undefined && isLive(parseCasText(cas), catalogue.byId(1) as CataloguedNamespace)).toBe(false)
+      }
+    } finally {
+      session?.close()
+      await memcached.stop()
+      await removeFolder(folder)
     }
   })
 })
