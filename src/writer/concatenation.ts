@@ -145,8 +145,8 @@ export class Concatenator {
     if (itemCasIsVersion(namespace)) return isLease(item, namespace)
     if (item.value.length > 0) return false
     const itemKey = composeItemKey(namespace.name, key)
-    const examined = await this.#ports.reads.examine(namespace.id, itemKey, { value: false, untouched: true })
-    return examined === undefined || examined.won || examined.othersWon
+    const examined = await this.#ports.reads.examine(namespace.id, itemKey, { withValue: false, noBump: true })
+    return examined === undefined || examined.won || examined.leased
   }
 }
 
