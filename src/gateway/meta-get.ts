@@ -84,7 +84,8 @@ class MetaGet {
   async run(): Promise<MetaAnswer | undefined> {
     const { touch } = this.#request
     if (touch === undefined) {
-      const version = await this.#askDirectory()
+      // Without a wait where the item tells all: so that reads of one connection are asked in their order.
+      const version = this.#needsDirectory() ? await this.#askDirectory() : undefined
       return this.#answer(await this.#examine(), version)
     }
     const ends = isOver(touch, this.#conversation.services.nowSeconds())
@@ -98,7 +99,7 @@ class MetaGet {
     const version = await this.#askDirectory()
     const item = await this.#examine()
     if (item === undefined) return undefined
-    const answer = await this.#answer(item, version, before)
+    const answer = this.#answer(item, version, before)
     if (answer === undefined || !touched) return answer
     return { ...answer, remainingSeconds: this.#timeTold(item, touch, before) }
   }
@@ -114,10 +115,13 @@ class MetaGet {
   /** Where the item itself does not tell its version: asked before it is read (races.md R23). */
   async #askDirectory(): Promise<Version | undefined> {
     const { naming, services } = this.#conversation
-    const { key, withCas } = this.#request
-    if (!withCas || itemCasIsVersion(this.#namespace)) return undefined
-    const [version] = await services.directory.versions(this.#namespace.id, [naming.keyOf(key)])
+    if (!this.#needsDirectory()) return undefined
+    const [version] = await services.directory.versions(this.#namespace.id, [naming.keyOf(this.#request.key)])
     return version
+  }
+
+  #needsDirectory(): boolean {
+    return this.#request.withCas && !itemCasIsVersion(this.#namespace)
   }
 
   #examine(): Promise<ExaminedItem | undefined> {
@@ -148,11 +152,7 @@ class MetaGet {
     return item
   }
 
-  async #answer(
-    item: ExaminedItem | undefined,
-    version: Version | undefined,
-    before?: ExaminedItem,
-  ): Promise<MetaAnswer | undefined> {
+  #answer(item: ExaminedItem | undefined, version: Version | undefined, before?: ExaminedItem): MetaAnswer | undefined {
     const cas = item === undefined ? undefined : this.#tokenOf(item, version)
     const hit = item !== undefined && (!this.#request.withCas || cas !== undefined)
     this.#count(hit)

@@ -4,37 +4,47 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { newerMemcachedPath } from '../support/databases.ts'
 import { dialogue, Memcached } from '../support/memcached.ts'
 import { MemoryGateway } from '../support/memory-gateway.ts'
-import { type Answer, byteByByte, parseTranscript, play, type Scene, whole } from '../support/transcripts.ts'
+import {
+  type Answer,
+  byteByByte,
+  normalized,
+  parseTranscript,
+  play,
+  type Scene,
+  whole,
+} from '../support/transcripts.ts'
 
-const folder = join(import.meta.dirname, '../scenarios/text')
-const files = readdirSync(folder).map((name) => ({
-  name,
-  scenes: parseTranscript(readFileSync(join(folder, name), 'utf8')),
-}))
-
-/** Everybody tells a version of their own. */
-function withoutVersion(reply: string): string {
-  return reply.replace(/VERSION \d+\.\d+\.\d+/g, 'VERSION')
-}
+const folder = join(import.meta.dirname, '../scenarios')
+const files = ['text', 'meta'].flatMap((protocol) =>
+  readdirSync(join(folder, protocol)).map((name) => ({
+    name: `${protocol}/${name}`,
+    scenes: parseTranscript(readFileSync(join(folder, protocol, name), 'utf8')),
+  })),
+)
 
 async function check(port: number, scene: Scene, cut = whole): Promise<void> {
   await dialogue(port, 'flush_all\r\n', /OK\r\n$/)
-  const expected: Answer = { reply: withoutVersion(scene.reply), closed: scene.closed }
+  const expected: Answer = { reply: normalized(scene.reply), closed: scene.closed }
   const answer = await play(port, scene, cut)
-  expect({ ...answer, reply: withoutVersion(answer.reply) }).toEqual(expected)
+  expect({ ...answer, reply: normalized(answer.reply) }).toEqual(expected)
 }
 
 describe.each(files)('the transcript $name', ({ scenes }) => {
-  let gateway: MemoryGateway
+  const gateways: MemoryGateway[] = []
   beforeAll(async () => {
-    gateway = await MemoryGateway.start()
+    for (const itemCasIsVersion of [true, false])
+      gateways.push(await MemoryGateway.start({ node: { itemCasIsVersion } }))
   })
-  afterAll(() => gateway.stop())
+  afterAll(async () => {
+    for (const gateway of gateways) await gateway.stop()
+  })
 
-  it.each(scenes)('holds for a listener: $title', (scene) => check(gateway.port, scene))
-  it.each(scenes.filter(({ send }) => send.length < 10_000))('holds byte by byte: $title', (scene) =>
-    check(gateway.port, scene, byteByByte),
-  )
+  it.each(scenes)('holds for a listener: $title', async (scene) => {
+    for (const { port } of gateways) await check(port, scene)
+  })
+  it.each(scenes.filter(({ send }) => send.length < 10_000))('holds byte by byte: $title', async (scene) => {
+    for (const { port } of gateways) await check(port, scene, byteByByte)
+  })
 })
 
 describe.runIf(existsSync(newerMemcachedPath))('memcached 1.6.45', () => {

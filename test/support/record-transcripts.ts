@@ -5,7 +5,7 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { newerMemcachedPath } from './databases.ts'
 import { dialogue, Memcached } from './memcached.ts'
-import { formatScene, parseTranscript, play } from './transcripts.ts'
+import { formatScene, normalized, parseTranscript, play } from './transcripts.ts'
 
 const memcached = await Memcached.start(['-I', '1m'], newerMemcachedPath)
 for (const path of process.argv.slice(2)) {
@@ -13,7 +13,7 @@ for (const path of process.argv.slice(2)) {
   const scenes: string[] = []
   for (const scene of parseTranscript(text)) {
     await dialogue(memcached.port, 'flush_all\r\n', /OK\r\n$/)
-    const reply = scene.notLike145 === undefined ? (await play(memcached.port, scene)).reply : scene.reply
+    const reply = scene.notLike145 === undefined ? normalized((await play(memcached.port, scene)).reply) : scene.reply
     scenes.push(formatScene({ ...scene, reply }))
   }
   await writeFile(path, `${text.slice(0, text.indexOf('== '))}${scenes.join('\n')}`)

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createConnection, type Socket } from 'node:net'
+import { until } from './processes.ts'
 
 /**
  * Dialogues with a memcached as text files, to read and to replay:
@@ -12,13 +13,16 @@ import { createConnection, type Socket } from 'node:net'
  *     < a line of the reply
  *     <closed                                       the server closes by itself
  *
- * `\r \n \0 \\ \xNN` are bytes, `{x*300}` is 300 times x.
+ * `\r \n \0 \\ \xNN` are bytes, `{x*300}` is 300 times x. `{cas 2}` is the second CAS token that the scene's replies told: in what is
+ * sent it waits for that reply.
  */
 export interface Scene {
   readonly title: string
   readonly notLike145: string | undefined
   readonly notLike118: string | undefined
   readonly send: Buffer
+  /** What is sent, latin1, with `{cas N}` where a token stands. */
+  readonly text: string
   readonly reply: string
   readonly closed: boolean
   /** The file's own lines of what is sent, to write it again. */
@@ -42,6 +46,7 @@ function parseScene([title = '', ...lines]: readonly string[]): Scene {
     notLike145: of('!')[0],
     notLike118: of('!18')[0],
     send: Buffer.from(sent.join(''), 'latin1'),
+    text: sent.join(''),
     reply: of('<')
       .map((line) => `${decode(line)}\r\n`)
       .join(''),
@@ -95,7 +100,11 @@ export const whole: Cut = (bytes) => [bytes]
 export const byteByByte: Cut = (bytes) => Array.from(bytes, (_byte, at) => bytes.subarray(at, at + 1))
 
 /** Sends a scene over a connection of its own and returns all that comes back. Where it is to stay open, our end is closed at last. */
-export async function play(port: number, scene: Pick<Scene, 'send' | 'closed'>, cut: Cut = whole): Promise<Answer> {
+export async function play(
+  port: number,
+  scene: Pick<Scene, 'send' | 'closed'> & { readonly text?: string },
+  cut: Cut = whole,
+): Promise<Answer> {
   const socket = createConnection({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true })
   await once(socket, 'connect')
   const chunks: Buffer[] = []
@@ -109,14 +118,64 @@ export async function play(port: number, scene: Pick<Scene, 'send' | 'closed'>, 
       })
     }
   })
-  for (const piece of cut(scene.send)) {
-    if (ended) break
-    await write(socket, piece)
+  const received = (): string => Buffer.concat(chunks).toString('latin1')
+  for await (const part of partsOf(scene, received, () => ended)) {
+    for (const piece of cut(part)) {
+      if (ended) break
+      await write(socket, piece)
+    }
   }
   if (!scene.closed && !ended) socket.end()
   await end
   socket.destroy()
-  return { reply: Buffer.concat(chunks).toString('latin1'), closed: scene.closed }
+  return { reply: received(), closed: scene.closed }
+}
+
+/** What can be sent at once; behind it, what needs a token of a reply. */
+async function* partsOf(
+  scene: { readonly send: Buffer; readonly text?: string },
+  received: () => string,
+  ended: () => boolean,
+): AsyncGenerator<Buffer> {
+  const texts = scene.text?.split(/(?<=\n)(?=[^\n]*\{cas \d+\})/) ?? []
+  if (texts.length < 2) {
+    yield scene.send
+    return
+  }
+  for (const text of texts) {
+    const wanted = Math.max(0, ...[...text.matchAll(/\{cas (\d+)\}/g)].map((match) => Number(match[1])))
+    await until(`${wanted} tokens`, () => ended() || tokensIn(received()).length >= wanted)
+    const tokens = tokensIn(received())
+    const filled = text.replace(/\{cas (\d+)\}/g, (_all, number: string) => tokens[Number(number) - 1] ?? '')
+    yield Buffer.from(filled, 'latin1')
+  }
+}
+
+/** CAS tokens in a reply, each once: of `gets`, of meta `c`, of `me`. */
+const token = /^(VALUE \S+ \d+ \d+ |(?:HD|VA)[^\r]*? c|ME [^\r]*? cas=)([1-9]\d*)(?=[ \r])/gm
+
+function tokensIn(reply: string): string[] {
+  return [...new Set([...reply.matchAll(token)].map((match) => match[2] ?? ''))]
+}
+
+/**
+ * What differs from run to run is made alike: tokens by their order; times that count down, up to the full ten; how long ago something was
+ * read, up to two seconds; slab classes and sizes, which are of the item's whole key.
+ */
+export function normalized(reply: string): string {
+  const tokens = tokensIn(reply)
+  const full = (seconds: string): number => Math.ceil(Number(seconds) / 10) * 10
+  return reply
+    .replace(token, (_all, before: string, cas: string) => `${before}{cas ${tokens.indexOf(cas) + 1}}`)
+    .replace(/^((?:HD|VA)[^\r]*? t)(\d+)(?=[ \r])/gm, (_all, before: string, time: string) => before + full(time))
+    .replace(/^((?:HD|VA)[^\r]*? l)[12](?=[ \r])/gm, '$10')
+    .replace(/^ME [^\r]*/gm, (line) =>
+      line
+        .replace(/ exp=(\d+)/, (_all, time: string) => ` exp=${full(time)}`)
+        .replace(/ la=[12] /, ' la=0 ')
+        .replace(/ cls=\d+ size=\d+/, ' cls=1 size=1'),
+    )
+    .replace(/VERSION \d+\.\d+\.\d+/g, 'VERSION 1.6.45')
 }
 
 function write(socket: Socket, piece: Buffer): Promise<void> {

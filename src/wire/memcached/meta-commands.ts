@@ -48,7 +48,7 @@ interface MetaFlags {
 }
 
 function keyed(words: readonly string[], limits: RequestLimits, command: (flags: MetaFlags) => LineResult): LineResult {
-  if (words.length < 2) return refused(badFormat)
+  if (words.length < 2 || !beginReadably(words, 2)) return refused(badFormat)
   const flags = parseFlags(words, 2, limits)
   // As memcached: it has but one text for `ma`.
   if (typeof flags === 'string') return refused(words[0] === 'ma' ? 'CLIENT_ERROR invalid or duplicate flag' : flags)
@@ -117,6 +117,7 @@ function metaSet(words: readonly string[], _form: unknown, limits: RequestLimits
   // Without a length nobody can tell where the body ends: it is read as commands, by memcached too.
   if (bytes === undefined) return refused(badFormat)
   const refuse = (line: string): LineResult => ({ kind: 'swallow', bytes: bytes + 2, request: refused(line) })
+  if (!beginReadably(words, 3)) return refuse(badFormat)
   const flags = parseFlags(words, 3, limits)
   if (typeof flags === 'string') return refuse(flags)
   const mode = storageModes.get(flags.mode ?? 'S')
@@ -156,7 +157,7 @@ const noValue = Buffer.alloc(0)
 /** As protocol.txt has it: the one flag is `b`. (memcached 1.6.45 wants a further word behind it.) */
 function metaDebug(words: readonly string[], _form: unknown, limits: RequestLimits): LineResult {
   const [, text = ''] = words
-  if (words.length < 2 || !textFits(text, limits)) return refused(badFormat)
+  if (words.length < 2 || !textFits(text, limits) || !beginReadably(words, 2)) return refused(badFormat)
   const base64 = words[2] === 'b'
   const key = base64 ? decodeBase64Key(text) : text
   if (key === undefined || !keyFits(key, limits)) return refused(badFormat)
@@ -165,6 +166,11 @@ function metaDebug(words: readonly string[], _form: unknown, limits: RequestLimi
     key,
     form: { dialect: 'meta', command: 'me', quiet: false, flags: words.slice(2), base64 },
   }
+}
+
+/** memcached's own words go from `A` to `z`; with another character it gives the line up. */
+function beginReadably(words: readonly string[], from: number): boolean {
+  return words.slice(from).every((word) => /^[A-z0-9]/.test(word))
 }
 
 /** @returns memcached's complaint where something is wrong */
@@ -180,7 +186,7 @@ function parseFlags(words: readonly string[], from: number, limits: RequestLimit
   let key: string | undefined = text
   for (const flag of flags) {
     const letter = flag.charAt(0)
-    if (letter.charCodeAt(0) >= 127 || letters.has(letter)) return 'CLIENT_ERROR duplicate flag'
+    if (letters.has(letter)) return 'CLIENT_ERROR duplicate flag'
     letters.add(letter)
     const token = tokenFlags.get(letter)
     if (letter === 'b') {

@@ -26,7 +26,7 @@ export function strictUint32(text: string): number | undefined {
 
 /** An unsigned 64-bit number (`mcmc_toktou64`). */
 export function strictUint64(text: string): bigint | undefined {
-  if (text.length > 20 || text === '' || !digitsOnly.test(text)) return undefined
+  if (text.length > 22 || text === '' || !digitsOnly.test(text)) return undefined
   const value = BigInt(text)
   return value < 1n << 64n ? value : undefined
 }
