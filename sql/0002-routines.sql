@@ -82,6 +82,7 @@ END $$
 -- as rows are logged nothing rests on it.
 --
 -- f_operation: as mc_storage.op. Returns the version; 0 where there was nothing to touch.
+-- (0004-conditions.sql makes it again, with the number of what it stores.)
 DROP FUNCTION IF EXISTS mc_write $$
 CREATE DEFINER='whitehole_definer'@'localhost' FUNCTION mc_write(
   f_operation TINYINT UNSIGNED,

@@ -46,7 +46,9 @@ BEGIN
   DECLARE v_word VARBINARY(1024);
   DECLARE v_negative INT DEFAULT 0;
   DECLARE v_number DECIMAL(20, 0);
-  IF f_mc_value IS NULL OR LENGTH(f_mc_value) NOT BETWEEN 1 AND 1024 THEN
+  -- Nearly every value that is no number is told by its first byte: no blank, sign or digit.
+  IF f_mc_value IS NULL OR LENGTH(f_mc_value) NOT BETWEEN 1 AND 1024
+    OR NOT (ASCII(f_mc_value) BETWEEN 48 AND 57 OR ASCII(f_mc_value) IN (9, 10, 11, 12, 13, 32, 43, 45)) THEN
     RETURN NULL;
   END IF;
   -- The first word. A NUL ends it too, but does not stand in front of it as a blank may.

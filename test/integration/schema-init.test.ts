@@ -107,7 +107,7 @@ describe.each(engineList)('init on %s', (engine) => {
     await initializeSchema(sql, { accounts: {} })
     await sql.query("INSERT INTO mc_namespaces (ns_id, ns_name) VALUES (1, 'one'); CALL set_key(1, 'k', 'v', 0)")
     const before = await state()
-    for (const done of [0, 1, 2]) {
+    for (let done = 0; done < version; done++) {
       await sql.query("UPDATE mc_meta SET value = ? WHERE name = 'schema_version'", [String(done)])
       expect((await initializeSchema(sql, { accounts: {} })).applied).toHaveLength(version - done)
       expect(await state()).toEqual(before)
@@ -189,6 +189,8 @@ describe.each(engineList)('init on %s', (engine) => {
       const application = await tcp(accounts.application)
       await application.query(
         `CALL memcached.set_key(memcached.ns('one'), 'a', 'v', 0); CALL memcached.touch_key(1, 'a', 5); CALL memcached.delete_key(1, 'a');
+         CALL memcached.add_key(1, 'a', '1', 0); CALL memcached.replace_key(1, 'a', '2', 0); CALL memcached.cas_key(1, 'a', '3', 0, 1);
+         CALL memcached.incr_key(1, 'a', 1); CALL memcached.decr_key(1, 'a', 1); SELECT memcached.mc_incr(1, 'a', 1);
          CALL memcached.create_namespace('mine'); CALL memcached.flush_namespace(1);
          CALL memcached.drop_namespace(memcached.ns('mine')); SELECT * FROM memcached.mc_stored_keys; SELECT * FROM memcached.mc_namespaces`,
       )
@@ -279,6 +281,8 @@ describe.each(engineList)('init on %s', (engine) => {
           "delete_key(1, 'k')",
           "delete_key(1, 'absent')",
           "touch_key(1, 'k', 60)",
+          "add_key(1, 'k', 'w', 0)",
+          "incr_key(1, 'absent', 1)",
           'flush_namespace(1)',
           'drop_namespace(1)',
           "create_namespace('x')",
