@@ -1,12 +1,13 @@
-import type { Connection } from 'mysql2/promise'
 import type { DirectoryReads } from '../domain/directory-reads.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { FollowedLog } from '../domain/followed-log.ts'
 import type { Key } from '../domain/key.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
-import { type Dialect, parsePosition, type Position } from '../domain/position.ts'
+import type { Dialect, Position } from '../domain/position.ts'
 import { type Version, versionFromNumber } from '../domain/version.ts'
-import { closeDatabaseConnection, type Databases, severDatabaseConnection } from './databases.ts'
+import type { Databases } from './databases.ts'
+import { PrimaryConnection } from './primary-connection.ts'
+import { positionStatements, serverPosition } from './server-position.ts'
 
 export interface SqlDirectoryReadsOptions {
   readonly databases: Databases
@@ -23,16 +24,31 @@ interface Question {
   readonly keys: readonly Key[]
   readonly resolve: (versions: Versions) => void
   readonly reject: (error: Error) => void
+  /** Times that a row was found in the midst of a change. */
+  unsettled: number
+}
+
+interface Answer {
+  readonly found: ReadonlyMap<string, Version>
+  /** Keys whose rows somebody is changing. */
+  readonly changing: ReadonlySet<string>
+  readonly position: Position
 }
 
 const figuresAgeMilliseconds = 5000
 /** Of keys in one packet; more wait for the next. */
 const keysMax = 1000
 const waitingKeysMax = 100_000
+/** 1, 2, 4 … milliseconds between them: a commit takes less, somebody's long transaction is not waited for. */
+const unsettledMax = 6
 
 /**
  * The directory on the primary, over one connection for versions and one for figures (which count rows, and may take their time).
  * All questions for versions that wait share a packet: first the versions, then the position (races.md R23).
+ *
+ * A write is acknowledged by the log, which has it a moment before the primary's other sessions see it. A client that asked then
+ * would get the version before its own write, or none. So the rows are read once more, dirty: where that shows another version, a
+ * transaction is in the midst of its commit, or has long been open, and the question is asked again for a short while.
  */
 export class SqlDirectoryReads implements DirectoryReads {
   readonly #options: SqlDirectoryReadsOptions
@@ -56,14 +72,7 @@ export class SqlDirectoryReads implements DirectoryReads {
     if (this.#waitingKeys + keys.length > waitingKeysMax) {
       throw new WhiteholeError('database-away', `${this.#waitingKeys} keys wait for the directory already`)
     }
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ namespaceId, keys, resolve, reject })
-      this.#waitingKeys += keys.length
-      if (this.#asking) return
-      this.#asking = true
-      // What comes in the same turn of the event loop shares the packet.
-      setImmediate(() => void this.#askAll())
-    })
+    return new Promise((resolve, reject) => this.#ask({ namespaceId, keys, resolve, reject, unsettled: 0 }))
   }
 
   async figures(namespaceId: NamespaceId): Promise<Figures> {
@@ -86,13 +95,26 @@ export class SqlDirectoryReads implements DirectoryReads {
     this.#waiting = []
   }
 
+  #ask(question: Question): void {
+    if (this.#closed) {
+      question.reject(new WhiteholeError('database-away', 'the node is stopping'))
+      return
+    }
+    this.#waiting.push(question)
+    this.#waitingKeys += question.keys.length
+    if (this.#asking) return
+    this.#asking = true
+    // What comes in the same turn of the event loop shares the packet.
+    setImmediate(() => void this.#askAll())
+  }
+
   async #askAll(): Promise<void> {
     while (this.#waiting.length > 0) {
       const questions = this.#take()
       try {
         const answer = await this.#askVersions(questions)
         // The next packet needs not wait for the log to reach this one's position.
-        void this.#answer(questions, answer)
+        void this.#answer(this.#settled(questions, answer), answer)
       } catch (error) {
         for (const { reject } of questions) reject(away(error))
       }
@@ -113,10 +135,20 @@ export class SqlDirectoryReads implements DirectoryReads {
     return taken
   }
 
-  async #answer(
-    questions: readonly Question[],
-    { found, position }: { found: ReadonlyMap<string, Version>; position: Position },
-  ): Promise<void> {
+  /** The others are asked again. */
+  #settled(questions: readonly Question[], { changing }: Answer): readonly Question[] {
+    if (changing.size === 0) return questions
+    return questions.filter((question) => {
+      const { namespaceId, keys } = question
+      const settled = !keys.some((key) => changing.has(`${namespaceId}:${key}`))
+      if (settled || question.unsettled >= unsettledMax) return true
+      setTimeout(() => this.#ask(question), 2 ** question.unsettled++)
+      return false
+    })
+  }
+
+  async #answer(questions: readonly Question[], { found, position }: Answer): Promise<void> {
+    if (questions.length === 0) return
     try {
       await this.#options.log.whenReached(position, this.#options.timeoutMilliseconds)
       for (const { namespaceId, keys, resolve } of questions) {
@@ -127,9 +159,7 @@ export class SqlDirectoryReads implements DirectoryReads {
     }
   }
 
-  async #askVersions(
-    questions: readonly Question[],
-  ): Promise<{ found: ReadonlyMap<string, Version>; position: Position }> {
+  async #askVersions(questions: readonly Question[]): Promise<Answer> {
     const wanted = new Map<string, string>()
     for (const { namespaceId, keys } of questions) {
       for (const key of keys) wanted.set(`${namespaceId}:${key}`, `${namespaceId},X'${hex(key)}'`)
@@ -137,12 +167,21 @@ export class SqlDirectoryReads implements DirectoryReads {
     const { rows, dialect } = await this.#versions.ask((dialectNow) =>
       versionsAndPosition(dialectNow, [...wanted.values()]),
     )
-    const [versions = [], positions = []] = rows
+    const [committed = [], , dirty = [], ...positions] = rows
     const found = new Map<string, Version>()
-    for (const [id, key, version] of versions) {
-      found.set(`${Number(id)}:${(key as Buffer).toString('latin1')}`, versionFromNumber(BigInt(version as string)))
+    const seen = new Map<string, string>()
+    for (const [id, key, version, isLive] of committed) {
+      const name = nameOf(Number(id), key as Buffer)
+      seen.set(name, String(version))
+      if (Number(isLive) === 1) found.set(name, versionFromNumber(BigInt(version as string)))
     }
-    return { found, position: parsePosition(dialect, String(positions[0]?.[0] ?? '')) }
+    const changing = new Set<string>()
+    for (const [id, key, version] of dirty) {
+      const name = nameOf(Number(id), key as Buffer)
+      if (seen.get(name) !== String(version)) changing.add(name)
+    }
+    const texts = positions.map((answer) => String(answer[0]?.[0] ?? ''))
+    return { found, changing, position: serverPosition(dialect, texts) }
   }
 
   async #askFigures(namespaceId: NamespaceId): Promise<Figures> {
@@ -156,8 +195,6 @@ export class SqlDirectoryReads implements DirectoryReads {
   }
 }
 
-type Row = readonly (string | number | Buffer | null)[]
-
 const live =
   'directory.version >> 33 = namespace.generation AND (directory.expire = 0 OR directory.expire > UNIX_TIMESTAMP())'
 
@@ -168,13 +205,17 @@ function versionsAndPosition(dialect: Dialect, wanted: readonly string[]): strin
     dialect === 'mariadb'
       ? `(WITH given (i, k) AS (VALUES ${rows}) SELECT i, k FROM given) wanted`
       : `(VALUES ${rows}) wanted (i, k)`
-  const position = dialect === 'mariadb' ? '@@global.gtid_binlog_pos' : '@@global.gtid_executed'
-  return (
-    `SELECT directory.ns_id, directory.mc_key, directory.version FROM ${list} ` +
-    'STRAIGHT_JOIN mc_stored_keys directory FORCE INDEX (PRIMARY) ' +
-    'ON directory.ns_id = wanted.i AND directory.mc_key = wanted.k ' +
-    `STRAIGHT_JOIN mc_namespaces namespace ON namespace.ns_id = directory.ns_id WHERE ${live};SELECT ${position}`
-  )
+  const row = 'directory.ns_id, directory.mc_key, directory.version'
+  const from =
+    `FROM ${list} STRAIGHT_JOIN mc_stored_keys directory FORCE INDEX (PRIMARY) ` +
+    'ON directory.ns_id = wanted.i AND directory.mc_key = wanted.k'
+  return [
+    `SELECT ${row}, ${live} ${from} STRAIGHT_JOIN mc_namespaces namespace ON namespace.ns_id = directory.ns_id`,
+    // Holds for one transaction: the next statement.
+    'SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED',
+    `SELECT ${row} ${from}`,
+    ...positionStatements(dialect),
+  ].join(';')
 }
 
 function figuresOf(namespaceId: NamespaceId): string {
@@ -185,6 +226,10 @@ function figuresOf(namespaceId: NamespaceId): string {
   )
 }
 
+function nameOf(namespaceId: NamespaceId, key: Buffer): string {
+  return `${namespaceId}:${key.toString('latin1')}`
+}
+
 function hex(key: Key): string {
   return Buffer.from(key, 'latin1').toString('hex')
 }
@@ -192,68 +237,4 @@ function hex(key: Key): string {
 function away(error: unknown): WhiteholeError {
   if (error instanceof WhiteholeError && error.code === 'database-away') return error
   return new WhiteholeError('database-away', `the directory gave no answer: ${describeError(error)}`, { cause: error })
-}
-
-/** A connection to whichever database is the primary, made when it is needed and after each failure anew. */
-class PrimaryConnection {
-  readonly #databases: Databases
-  readonly #timeoutMilliseconds: number
-  #open: Promise<{ connection: Connection; dialect: Dialect }> | undefined
-  #closed = false
-
-  constructor({ databases, timeoutMilliseconds }: SqlDirectoryReadsOptions) {
-    this.#databases = databases
-    this.#timeoutMilliseconds = timeoutMilliseconds
-  }
-
-  /** @returns the rows of each statement */
-  async ask(sql: (dialect: Dialect) => string): Promise<{ rows: readonly Row[][]; dialect: Dialect }> {
-    if (this.#closed) throw new WhiteholeError('database-away', 'the node is stopping')
-    const opening = (this.#open ??= this.#connect())
-    try {
-      const { connection, dialect } = await opening
-      const results = await this.#query(connection, sql(dialect))
-      return { rows: results, dialect }
-    } catch (error) {
-      // Also after an error of the server: it may have become read-only or lost its schema, so look for the primary again.
-      if (this.#open === opening) this.#open = undefined
-      opening.then(({ connection }) => severDatabaseConnection(connection)).catch(() => {})
-      throw error
-    }
-  }
-
-  close(): void {
-    this.#closed = true
-    this.#open?.then(({ connection }) => closeDatabaseConnection(connection)).catch(() => {})
-    this.#open = undefined
-  }
-
-  async #connect(): Promise<{ connection: Connection; dialect: Dialect }> {
-    const { address, dialect } = await this.#databases.findPrimary()
-    const connection = await this.#databases.connect(address, { supportBigNumbers: true, bigNumberStrings: true })
-    const opened = this.#open
-    connection.on('end', () => {
-      if (this.#open === opened) this.#open = undefined
-    })
-    await this.#query(connection, 'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED')
-    return { connection, dialect }
-  }
-
-  async #query(connection: Connection, sql: string): Promise<Row[][]> {
-    let timer: NodeJS.Timeout | undefined
-    const tooLate = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        // mysql2 keeps the promise of a severed connection's question open.
-        severDatabaseConnection(connection)
-        reject(new WhiteholeError('database-away', 'the database did not answer in time'))
-      }, this.#timeoutMilliseconds)
-    })
-    try {
-      const [results] = await Promise.race([connection.query({ sql, rowsAsArray: true }), tooLate])
-      const several = sql.includes(';')
-      return (several ? results : [results]) as unknown as Row[][]
-    } finally {
-      clearTimeout(timer)
-    }
-  }
 }

@@ -2,8 +2,10 @@ import { existsSync } from 'node:fs'
 import { unlink } from 'node:fs/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Registry } from 'prom-client'
+import { peerAnswerHeader, peerFlagsHeader, peerItemPath, peerSecretHeader } from '../adapters/peer-http.ts'
 import type { NodeState } from '../domain/node-state.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
+import type { PeerDesk } from '../domain/peer-reads.ts'
 
 /** `GET /v1/status`: what `whitehole status` puts together. */
 export interface NodeStatus {
@@ -30,6 +32,7 @@ export interface NodeHttpPorts {
   readonly metrics: Registry
   /** Compares this node with the directory; takes its time. */
   readonly verify: (signal: AbortSignal) => Promise<unknown>
+  readonly peers: PeerDesk
 }
 
 export type HttpAddress = { readonly host: string; readonly port: number } | { readonly path: string }
@@ -63,12 +66,32 @@ export async function listenNodeHttp(address: HttpAddress, ports: NodeHttpPorts)
       verifying = false
     }
   })
+  answerPeers(server, ports.peers)
   server.setErrorHandler((error, _request, reply) => {
     const retryable = error instanceof WhiteholeError && error.retryable
     void reply.code(retryable ? 503 : 500).send({ error: describeError(error) })
   })
   await listen(server, address)
   return { close: () => server.close() }
+}
+
+/** Nothing is readable here without the secret that nodes take out of the database. */
+function answerPeers(server: FastifyInstance, peers: PeerDesk): void {
+  server.post(peerItemPath, async (request, reply) => {
+    const secret = request.headers[peerSecretHeader]
+    if (!peers.admits(typeof secret === 'string' ? secret : undefined))
+      return reply.code(401).send({ error: 'for nodes' })
+    try {
+      const finding = await peers.answer(request.body)
+      if (finding.kind === 'unknown') return reply.code(503).send({ error: 'this node does not know' })
+      void reply.header(peerAnswerHeader, finding.kind).type('application/octet-stream')
+      if (finding.kind === 'gone') return reply.send(Buffer.alloc(0))
+      return reply.header(peerFlagsHeader, finding.flags).send(finding.value)
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error
+      return reply.code(400).send({ error: error.message })
+    }
+  })
 }
 
 async function listen(server: FastifyInstance, address: HttpAddress): Promise<void> {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { hostname } from 'node:os'
 import { listenNodeHttp, type HttpAddress } from '../admin/node-http.ts'
 import { createRegistry } from '../admin/node-metrics.ts'
 import { type DatabaseAccess, Databases } from '../adapters/databases.ts'
@@ -7,14 +8,18 @@ import { dumpItems } from '../adapters/memcached-dump.ts'
 import { MemcachedReads } from '../adapters/memcached-reads.ts'
 import { Applier } from '../applier/applier.ts'
 import { Catalogue } from '../catalogue/catalogue.ts'
-import type { Address } from '../config/address.ts'
+import { type Address, formatAddress } from '../config/address.ts'
 import type { LoadedNodeConfig } from '../config/load.ts'
 import { describeError } from '../domain/errors.ts'
 import { GatewayCounters } from '../gateway/counters.ts'
 import { Gateway } from '../gateway/gateway.ts'
 import { createLogger, type Logger } from '../runtime/logger.ts'
+import { Desk } from '../peers/desk.ts'
+import { Peers } from '../peers/peers.ts'
+import { PeerRegistry, type Registration } from '../peers/registry.ts'
 import { DueFlushes } from '../writer/due-flushes.ts'
 import { LaneDatabases } from '../writer/lane-session.ts'
+import { Arbitration } from '../writer/arbitration.ts'
 import { Writer } from '../writer/writer.ts'
 import { nodeFigures } from './node-figures.ts'
 import { PrimaryWatch } from './primary-watch.ts'
@@ -45,6 +50,9 @@ class Node {
   readonly #writer: Writer
   readonly #reads: MemcachedReads
   readonly #directory: SqlDirectoryReads
+  readonly #registry: PeerRegistry
+  readonly #peers: Peers
+  readonly #arbitration: Arbitration
   readonly #gateway: Gateway
   readonly #dueFlushes: DueFlushes
   readonly #primaryWatch: PrimaryWatch
@@ -91,6 +99,21 @@ class Node {
       log: this.#applier.log,
       timeoutMilliseconds: writer.writeTimeoutMilliseconds,
     })
+    this.#registry = new PeerRegistry({
+      databases,
+      self: registrationOf(config),
+      logger: logger.child({ part: 'peers' }),
+      timeoutMilliseconds: peerListMilliseconds,
+    })
+    this.#peers = new Peers({ registry: this.#registry, log: this.#applier.log, logger })
+    this.#arbitration = new Arbitration({
+      mutations: this.#writer,
+      reads: this.#reads,
+      namespaces: this.#catalogue,
+      directory: this.#directory,
+      peers: this.#peers,
+      writeTimeoutMilliseconds: writer.writeTimeoutMilliseconds,
+    })
     this.#primaryWatch = new PrimaryWatch({ databases, applier: this.#applier })
     this.#dueFlushes = new DueFlushes({
       namespaces: this.#catalogue,
@@ -129,15 +152,28 @@ class Node {
       status: () => this.#reporter.status(),
       metrics: registry,
       verify: (signal) => this.#reporter.verify(AbortSignal.any([signal, this.#abort.signal])),
+      peers: new Desk({
+        log: this.#applier.log,
+        reads: this.#reads,
+        namespaces: this.#catalogue,
+        directory: this.#directory,
+        secret: () => this.#registry.secret,
+      }),
     })
     await this.#applier.lock()
     await this.#gateway.start()
-    this.#applying = this.#applier.run(this.#abort.signal).catch((error: unknown) => {
+    this.#applying = this.#apply().catch((error: unknown) => {
       this.#logger.error({ reason: describeError(error) }, 'the applier failed')
     })
     this.#writer.start()
     this.#dueFlushes.start()
     this.#primaryWatch.start()
+  }
+
+  /** It serves only once its peers can know of it: else they would take an item that it holds for gone. */
+  async #apply(): Promise<void> {
+    await this.#registry.register(this.#abort.signal)
+    await this.#applier.run(this.#abort.signal)
   }
 
   /** Clients first, then what carries their writes, last what applies them: whatever was taken on is still answered. */
@@ -148,6 +184,8 @@ class Node {
     await this.#gateway.close()
     await this.#writer.close()
     this.#directory.close()
+    this.#registry.close()
+    this.#peers.close()
     this.#reads.close()
     this.#abort.abort()
     await this.#applying
@@ -162,7 +200,7 @@ class Node {
       services: {
         namespaces: this.#catalogue,
         reads: this.#reads,
-        mutations: this.#writer,
+        mutations: this.#arbitration,
         directory: this.#directory,
         counters: this.#counters,
         listing: () => dumpItems(memcached.address, { signal: this.#abort.signal, folder: dataDirectory }),
@@ -192,6 +230,25 @@ function accessOf({ databases }: LoadedNodeConfig): DatabaseAccess {
     topology: databases.topology,
     connectTimeoutMilliseconds: databases.connectTimeoutMilliseconds,
   }
+}
+
+/** For a read of two small tables. */
+const peerListMilliseconds = 2000
+
+function registrationOf({ name, datacenter, listeners, http }: LoadedNodeConfig): Registration {
+  const prefixed = listeners.find(({ kind }) => kind === 'key-prefix')
+  return {
+    name,
+    datacenter,
+    listener: prefixed === undefined ? '' : formatAddress(reachable(prefixed.listen)),
+    http: formatAddress(reachable(http.listen)),
+  }
+}
+
+/** Whoever listens everywhere is found by its machine's name. */
+function reachable(address: Address): Address {
+  const everywhere = address.kind === 'tcp' && (address.host === '0.0.0.0' || address.host === '::')
+  return everywhere ? { ...address, host: hostname() } : address
 }
 
 /** The scout is a reader of its own, and a server cuts off the elder of two with one id. */

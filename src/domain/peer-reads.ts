@@ -13,6 +13,17 @@ export interface PeerReads {
 }
 
 export type PeerAnswer =
-  | { readonly kind: 'held'; readonly item: CachedItem }
+  { readonly kind: 'held'; readonly item: CachedItem } | { readonly kind: 'gone' } | { readonly kind: 'unknown' }
+
+/** The side that answers peers (docs/adr/0010-peers.md). */
+export interface PeerDesk {
+  /** Constant in time. */
+  admits(secret: string | undefined): boolean
+  /** @throws RangeError on what is no question */
+  answer(question: unknown): Promise<PeerFinding>
+}
+
+export type PeerFinding =
+  | { readonly kind: 'held'; readonly flags: string; readonly value: Buffer }
   | { readonly kind: 'gone' }
   | { readonly kind: 'unknown' }

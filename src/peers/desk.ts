@@ -1,0 +1,79 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { DirectoryReads } from '../domain/directory-reads.ts'
+import { WhiteholeError } from '../domain/errors.ts'
+import type { FollowedLog } from '../domain/followed-log.ts'
+import { composeItemKey } from '../domain/key.ts'
+import { type ExaminedItem, isLease, itemCasIsVersion, type LocalReads, versionOf } from '../domain/local-reads.ts'
+import type { CataloguedNamespace, Namespaces } from '../domain/namespaces.ts'
+import type { PeerDesk, PeerFinding } from '../domain/peer-reads.ts'
+import { parseQuestion, type PeerQuestion } from './question.ts'
+
+export interface DeskPorts {
+  readonly log: FollowedLog
+  readonly reads: LocalReads
+  readonly namespaces: Namespaces
+  readonly directory: Pick<DirectoryReads, 'versions'>
+  /** Undefined while it is not known: then nobody is admitted. */
+  readonly secret: () => string | undefined
+}
+
+/** How long a node that lags waits for the asker's position before it says that it does not know. */
+const lagMilliseconds = 300
+const unknown: PeerFinding = { kind: 'unknown' }
+
+/** Answers the other nodes for this one's memcached. In doubt it does not know, which counts as holding. */
+export class Desk implements PeerDesk {
+  readonly #ports: DeskPorts
+
+  constructor(ports: DeskPorts) {
+    this.#ports = ports
+  }
+
+  admits(secret: string | undefined): boolean {
+    const own = this.#ports.secret()
+    // Hashes are of one length, whatever is compared.
+    return own !== undefined && secret !== undefined && timingSafeEqual(digest(own), digest(secret))
+  }
+
+  async answer(body: unknown): Promise<PeerFinding> {
+    const question = parseQuestion(body)
+    const { log, reads } = this.#ports
+    if (!reads.serving) return unknown
+    try {
+      await log.whenReached(question.position, lagMilliseconds)
+      const finding = await this.#find(question)
+      return reads.serving ? finding : unknown
+    } catch (error) {
+      if (error instanceof WhiteholeError) return unknown
+      throw error
+    }
+  }
+
+  /**
+   * This node is at or beyond the place where the asker saw the version live. So whatever else stands here by now is later, and the
+   * version is gone for good.
+   */
+  async #find({ namespaceId, key, version }: PeerQuestion): Promise<PeerFinding> {
+    const { reads, namespaces, directory } = this.#ports
+    const namespace = namespaces.byId(namespaceId)
+    if (namespace === undefined) return { kind: 'gone' }
+    const counts = !itemCasIsVersion(namespace)
+    // First the version, then the item (races.md R23): what is there may be later than the version, never earlier.
+    if (counts && (await directory.versions(namespaceId, [key]))[0] !== version) return { kind: 'gone' }
+    const item = await reads.examine(namespaceId, composeItemKey(namespace.name, key), {
+      withValue: true,
+      noBump: true,
+    })
+    if (item === undefined || isEmptyLease(item, namespace)) return { kind: 'gone' }
+    if (!counts && versionOf(item, namespace) !== version) return { kind: 'gone' }
+    return { kind: 'held', flags: item.flags, value: item.value ?? Buffer.alloc(0) }
+  }
+}
+
+function isEmptyLease(item: ExaminedItem, namespace: CataloguedNamespace): boolean {
+  return isLease(item, namespace) || (item.sizeBytes === 0 && item.leased && !item.stale && item.flags === '0')
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text, 'latin1').digest()
+}
