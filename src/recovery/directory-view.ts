@@ -1,7 +1,8 @@
 import type { Connection } from 'mysql2/promise'
+import { positionStatements, serverPosition } from '../adapters/server-position.ts'
 import { composeItemKey, type ItemKey, type Key, keyBytesMax, keyFromBytes, keyToBytes } from '../domain/key.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
-import { type Dialect, emptyPosition, parsePosition, type Position } from '../domain/position.ts'
+import type { Dialect, Position } from '../domain/position.ts'
 import { versionLowBits } from '../domain/version.ts'
 
 /** A row of the directory, as far as it says what a memcached should hold. */
@@ -106,34 +107,20 @@ export class DirectoryView {
     return { rows, generations }
   }
 
-  /**
-   * Covers every transaction whose change was visible to a read before this one.
-   *
-   * MariaDB: a transaction is in `gtid_binlog_pos` before it is visible, so that alone covers it. MySQL: it is visible before it
-   * is in `gtid_executed` (a group's leader commits all its transactions, then notes them), and meanwhile it is in `gtid_owned`, which it
-   * leaves in the same instant: so owned first, then executed. `gtid_owned` may hold transactions that a replica is still
-   * executing; waiting for them is harmless.
-   */
+  /** Covers every transaction whose change was visible to a read before this one. */
   async position(): Promise<Position> {
-    if (this.dialect === 'mariadb') {
-      const [row] = await this.#query<{ position: string }>('SELECT @@global.gtid_binlog_pos AS position')
-      return row === undefined ? emptyPosition('mariadb') : parsePosition('mariadb', row.position)
+    const texts: string[] = []
+    for (const statement of positionStatements(this.dialect)) {
+      const [row] = await this.#query<{ position: string }>(statement)
+      texts.push(row?.position ?? '')
     }
-    const [before] = await this.#query<{ owned: string }>('SELECT @@global.gtid_owned AS owned')
-    const [after] = await this.#query<{ executed: string }>('SELECT @@global.gtid_executed AS executed')
-    return parsePosition('mysql', [...ownedGtids(before?.owned ?? ''), after?.executed ?? ''].join(','))
+    return serverPosition(this.dialect, texts)
   }
 
   async #query<Row>(sql: string, values: unknown[] = []): Promise<Row[]> {
     const [rows] = await this.#connection.query(sql, values)
     return rows as Row[]
   }
-}
-
-/** `uuid:7#41:8#42,uuid:3#9` (number # thread) → `uuid:7:8`, `uuid:3`. */
-export function ownedGtids(text: string): string[] {
-  const sets = text.replace(/\s/g, '').split(',')
-  return sets.filter((set) => /^[0-9a-f]{8}-/i.test(set)).map((set) => set.replace(/#\d+/g, ''))
 }
 
 /** As text where the connection is told so, or where it would not fit a number. */

@@ -59,6 +59,28 @@ describe.each(engineList)('the directory on %s', (engine) => {
     late.close()
   })
 
+  it('gives the version of a write as soon as it is acknowledged', async () => {
+    // The log may tell of it before the primary's other sessions see it.
+    const session = world.writer('acknowledged').openSession()
+    for (let round = 0; round < 150; round++) {
+      const outcome = await session.submit(set(`round${round % 3}`, String(round)))
+      expect(await versionOf(`round${round % 3}`)).toBe(outcome.kind === 'stored' ? outcome.version : 0n)
+    }
+  })
+
+  it('gives the committed version, soon, while somebody’s open transaction changes the key', async () => {
+    const committed = await versionOf('one')
+    const theirs = await world.database.connect({ database: 'memcached' })
+    await theirs.query("START TRANSACTION; CALL set_key(1, 'one', 'theirs', 0); CALL set_key(1, 'never', 'theirs', 0)")
+    try {
+      expect(await versionOf('one')).toBe(committed)
+      expect(await versionOf('never')).toBeUndefined()
+    } finally {
+      await theirs.query('ROLLBACK')
+      await theirs.end()
+    }
+  })
+
   it('asks for everything that waits in one packet', async () => {
     const [before] = await world.database.query<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'Com_select'")
     const all = await Promise.all(Array.from({ length: 500 }, async () => reads.versions(1, [keyFromText('one')])))

@@ -26,7 +26,7 @@ describe('the position that covers what was seen', () => {
         asked.push(name)
         // At the first question, and at the second.
         const instant = asked.length - 1
-        return [[{ owned: owned[instant], executed: executed[instant] }], []]
+        return [[{ position: { owned, executed }[name][instant] }], []]
       }) as never,
     })
     expect(formatPosition(await view.position())).toBe(`${uuid}:1-8`)

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Key } from '../../../src/domain/key.ts'
 import type { DirectoryRow } from '../../../src/recovery/directory-view.ts'
-import { ownedGtids } from '../../../src/recovery/directory-view.ts'
+import { ownedGtids } from '../../../src/adapters/server-position.ts'
 import { type DirectoryState, judge, settle } from '../../../src/recovery/verdict.ts'
 
 function row(changes: Partial<DirectoryRow> = {}): DirectoryRow {
