@@ -3,6 +3,9 @@ import { once } from 'node:events'
 import { userInfo } from 'node:os'
 import { freePort, Program, until } from './processes.ts'
 
+/** WHITEHOLE_TEST_MEMCACHED: the same tests with another release. */
+const defaultPath = process.env['WHITEHOLE_TEST_MEMCACHED'] ?? '/usr/bin/memcached'
+
 /** A real memcached of the test's own, on a free loopback port. */
 export class Memcached {
   readonly port: number
@@ -18,7 +21,7 @@ export class Memcached {
   }
 
   /** @param options further options of memcached; `path` another binary than Debian's */
-  static async start(options: readonly string[] = [], path = '/usr/bin/memcached'): Promise<Memcached> {
+  static async start(options: readonly string[] = [], path = defaultPath): Promise<Memcached> {
     const memcached = new Memcached(await freePort(), path, options)
     await memcached.#ready()
     return memcached
