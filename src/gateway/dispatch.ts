@@ -1,5 +1,5 @@
 import { isLeaseToken } from '../domain/local-reads.ts'
-import type { AnswerableRequest, Request } from '../wire/memcached/request.ts'
+import type { AnswerableRequest, ReplyForm, Request, StorageRequest } from '../wire/memcached/request.ts'
 import { count } from './arithmetic.ts'
 import type { Conversation } from './conversation.ts'
 import { dialectOf, done, refuse } from './dialects.ts'
@@ -50,15 +50,28 @@ function isLonely(request: Request): boolean {
     // What changes something by reading: two that ask for the same lease must not overtake each other.
     case 'meta-get':
       return request.touch !== undefined || request.vivify !== undefined || request.recacheBelow !== undefined
-    // Looks at this node's memcached before it submits.
+    // Looks at this node's memcached before it submits, or behind it: what comes later must not show.
     case 'storage':
+      return holdsLeaseToken(request) || (isJoin(request) && returns(request.form, 's'))
     case 'deletion':
-      return request.compare !== undefined && isLeaseToken(request.compare)
+      return holdsLeaseToken(request)
     case 'arithmetic':
-      return false
+      return returns(request.form, 't')
     default:
       return false
   }
+}
+
+function holdsLeaseToken({ compare }: { readonly compare: bigint | undefined }): boolean {
+  return compare !== undefined && isLeaseToken(compare)
+}
+
+function isJoin({ mode }: StorageRequest): boolean {
+  return mode === 'append' || mode === 'prepend'
+}
+
+function returns(form: ReplyForm, flag: string): boolean {
+  return form.dialect === 'meta' && form.flags.includes(flag)
 }
 
 /** Every request opens its reply before this returns. */

@@ -1,8 +1,10 @@
-import { relativeExptimeMaxSeconds } from '../domain/mutation.ts'
+import { type Outcome, relativeExptimeMaxSeconds } from '../domain/mutation.ts'
 import type { FlushRequest } from '../wire/memcached/request.ts'
-import type { Conversation } from './conversation.ts'
-import { done, fail, refuse } from './dialects.ts'
 import { answerWithoutNamespace } from './change.ts'
+import type { Conversation } from './conversation.ts'
+import type { NamespaceCounters } from './counters.ts'
+import { done, fail, refuse } from './dialects.ts'
+import type { Reply } from './replies.ts'
 
 /** `flush_all`: of the listener's namespace, never of others. */
 export function flush(conversation: Conversation, request: FlushRequest): void {
@@ -18,13 +20,18 @@ export function flush(conversation: Conversation, request: FlushRequest): void {
     return
   }
   const delaySeconds = delayOf(request.exptime, services.nowSeconds())
-  conversation.mutations.submit({ kind: 'flush', namespaceId: namespace.id, delaySeconds }).then(
-    () => {
-      services.counters.of(namespace.name).cmd_flush++
-      done(reply)
-    },
-    (error: unknown) => fail(reply, error),
-  )
+  const mutation = { kind: 'flush', namespaceId: namespace.id, delaySeconds } as const
+  void answer(conversation.mutations.submit(mutation), reply, services.counters.of(namespace.name))
+}
+
+async function answer(outcome: Promise<Outcome>, reply: Reply, counters: NamespaceCounters): Promise<void> {
+  try {
+    await outcome
+    counters.cmd_flush++
+    done(reply)
+  } catch (error) {
+    fail(reply, error)
+  }
 }
 
 /** Over 30 days it is an absolute time, as everywhere in the protocol. */

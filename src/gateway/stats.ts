@@ -133,15 +133,15 @@ async function contents(conversation: Conversation): Promise<readonly Stat[]> {
     const questions = asked.flatMap((one) => (one === undefined ? [] : [services.directory.figures(one.id)]))
     const figures = await Promise.race([Promise.all(questions), late])
     if (figures === undefined) return []
-    let items = 0
+    let keys = 0
     let bytes = 0
     for (const one of figures) {
-      items += one.keys
+      keys += one.keys
       bytes += one.bytes
     }
     return [
       ['bytes', bytes],
-      ['curr_items', items],
+      ['curr_items', keys],
     ]
   } catch {
     return []

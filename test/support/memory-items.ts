@@ -7,7 +7,7 @@ import {
   type ItemQuestion,
   leaseCas,
 } from '../../src/domain/local-reads.ts'
-import { type LogEntry, operation } from '../../src/domain/log-entry.ts'
+import { operation } from '../../src/domain/log-entry.ts'
 import { absoluteExpiry, type Expiry, expiryNever, isExpired } from '../../src/domain/mutation.ts'
 import type { CataloguedNamespace } from '../../src/domain/namespaces.ts'
 import { type Version, versionLowBits } from '../../src/domain/version.ts'
@@ -66,7 +66,7 @@ export class MemoryItems {
         Object.assign(present, this.#cas(entry.version), { expiry: entry.expiry, stale: true, tokenSent: false })
         break
       default:
-        throw new TypeError(`no operation: ${String(entry.operation satisfies never as LogEntry['kind'])}`)
+        throw new TypeError(`no operation: ${String(entry.operation satisfies never)}`)
     }
   }
 

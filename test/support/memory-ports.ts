@@ -14,6 +14,7 @@ import type { NamespaceId } from '../../src/domain/namespace.ts'
 import type { CataloguedNamespace, Namespaces } from '../../src/domain/namespaces.ts'
 import { generationOf } from '../../src/domain/version.ts'
 import type { ListedItem } from '../../src/gateway/conversation.ts'
+import { itemBytes, itemBytesMaxDefault } from '../../src/wire/memcached/item-size.ts'
 import { decide } from '../../src/writer/decide.ts'
 import type { BatchKey, DirectoryRow } from '../../src/writer/decision.ts'
 import { MemoryItems } from './memory-items.ts'
@@ -114,7 +115,7 @@ export class MemoryNode {
 
   listing = async function* (this: MemoryNode): AsyncGenerator<readonly ListedItem[]> {
     await new Promise(setImmediate)
-    for (const key of [...this.items.keys()]) {
+    for (const key of this.items.keys()) {
       const item = this.items.get(key)
       const size = 59 + key.length + (item?.value.length ?? 0)
       if (item !== undefined) yield [{ ...item, key, details: `exp=${item.expiry || -1} la=1 cas=1 size=${size}` }]
@@ -188,6 +189,9 @@ export class MemoryNode {
     if (compare !== undefined && compare !== row.version) return { kind: 'exists', version: row.version }
     const old = this.items.get(this.#itemKey(namespaceId, key))?.value ?? Buffer.alloc(0)
     const joined = Buffer.concat(side === 'append' ? [old, value] : [value, old])
+    if (itemBytes(key.length, 0, joined.length) > itemBytesMaxDefault) {
+      throw new WhiteholeError('value-too-large', 'it has grown over the item limit')
+    }
     const mutation = { kind: 'set', namespaceId, key, value: joined, flags: 0n, exptime: 0, keepsAttributes: true }
     return this.#execute(mutation as SetMutation)
   }

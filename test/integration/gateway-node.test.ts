@@ -1,0 +1,69 @@
+import { execFile } from 'node:child_process'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { newerMemcachedPath } from '../support/databases.ts'
+import { dialogue } from '../support/memcached.ts'
+import { normalized, parseTranscript, play } from '../support/transcripts.ts'
+import { World } from '../support/world.ts'
+
+const folder = join(import.meta.dirname, '../scenarios')
+const scenes = ['text', 'meta'].flatMap((protocol) =>
+  readdirSync(join(folder, protocol)).flatMap((name) =>
+    parseTranscript(readFileSync(join(folder, protocol, name), 'utf8')).map((scene) => ({
+      ...scene,
+      title: `${protocol}/${name}: ${scene.title}`,
+    })),
+  ),
+)
+
+/** What a client sees of a whole node, over real databases: the same as of one memcached. */
+describe.each([
+  { name: 'memcached 1.6.18 behind it', memcachedPath: undefined },
+  { name: 'memcached 1.6.45 behind it', memcachedPath: newerMemcachedPath },
+])('a node with $name', ({ memcachedPath }) => {
+  const missing = memcachedPath !== undefined && !existsSync(memcachedPath)
+  let world: World
+  beforeAll(async () => {
+    if (missing) return
+    world = await World.start({
+      topology: 'single',
+      nodes: 1,
+      ...(memcachedPath === undefined ? {} : { memcachedPath }),
+    })
+  })
+  afterAll(() => world?.remove())
+
+  it.skipIf(missing).each(scenes)('holds the transcript $title', async (scene) => {
+    const { main } = world.node(1).ports
+    await dialogue(main, 'flush_all\r\n', /OK\r\n$/)
+    const answer = await play(main, scene)
+    expect(normalized(answer.reply)).toBe(normalized(scene.reply))
+  })
+
+  it.skipIf(missing)("passes libmemcached's conformance suite for the text protocol whole: 27 of 27", async () => {
+    const report = await memccapable(world.node(1).ports.main)
+    expect(report.match(/\[pass\]/g)?.length, report).toBe(27)
+    expect(report).toMatch(/All tests passed/)
+  })
+
+  it.skipIf(missing)('lists the keys of its namespace alone, as memcdump asks for them', async () => {
+    const { main, sessions } = world.node(1).ports
+    await dialogue(main, 'flush_all\r\n', /OK\r\n$/)
+    await dialogue(main, 'set ours 0 0 1\r\n1\r\n', /STORED\r\n$/)
+    await dialogue(sessions, 'set theirs 0 0 1\r\n1\r\n', /STORED\r\n$/)
+    expect(await dialogue(main, 'stats cachedump 1 0\r\n', /END\r\n$/)).toBe('ITEM ours [1 b; 0 s]\r\nEND\r\n')
+    expect(await dialogue(main, 'lru_crawler metadump all\r\n', /END\r\n$/)).toMatch(
+      /^key=ours exp=-1 la=\d+ .*\nEND\r\n$/,
+    )
+    expect(await dialogue(sessions, 'lru_crawler mgdump hash\r\n', /EN\r\n$/)).toBe('mg theirs\r\nEN\r\n')
+  })
+})
+
+function memccapable(port: number): Promise<string> {
+  return new Promise((resolve) => {
+    execFile('memccapable', ['-h', '127.0.0.1', '-p', String(port), '-a', '-t', '10'], (_error, stdout, stderr) => {
+      resolve(stdout + stderr)
+    })
+  })
+}
