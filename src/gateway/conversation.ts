@@ -5,6 +5,7 @@ import type { ArbitratedMutations, ArbitratedSession } from '../domain/mutations
 import type { Namespaces } from '../domain/namespaces.ts'
 import type { ReplyForm } from '../wire/memcached/request.ts'
 import type { GatewayCounters } from './counters.ts'
+import type { ItemTokens } from './item-tokens.ts'
 import type { Naming } from './naming.ts'
 import type { Reply } from './replies.ts'
 
@@ -33,6 +34,8 @@ export interface Conversation {
   readonly naming: Naming
   /** What goes through it keeps its order. */
   readonly mutations: ArbitratedSession
+  /** Of the whole gateway. */
+  readonly tokens: ItemTokens
   /** Too much waits for the client to read it: no more until `whenWritable`. */
   readonly blocked: boolean
   readonly closed: boolean

@@ -1,9 +1,10 @@
 import type { Dialect } from './dialect.ts'
 import type { Reply } from './replies.ts'
+import { binaryDialect } from './replies-binary.ts'
 import { metaDialect } from './replies-meta.ts'
 import { textDialect } from './replies-text.ts'
 
-const dialects = { text: textDialect, meta: metaDialect, binary: textDialect } as const
+const dialects = { text: textDialect, meta: metaDialect, binary: binaryDialect } as const
 
 export function dialectOf(reply: Reply): Dialect {
   return dialects[reply.form.dialect]

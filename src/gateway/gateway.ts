@@ -3,6 +3,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import type { Address } from '../config/address.ts'
 import { itemBytesMaxDefault } from '../wire/memcached/item-size.ts'
 import type { GatewayServices, ServerFigures } from './conversation.ts'
+import { ItemTokens } from './item-tokens.ts'
 import { listenOn } from './listening.ts'
 import { BoundNaming, PrefixNaming } from './naming.ts'
 import { Session, type SessionLimits, type SessionSetting } from './session.ts'
@@ -46,6 +47,7 @@ export class Gateway {
   readonly #limits: GatewayLimits
   readonly #listeners: readonly { listener: GatewayListener; server: Server; sessions: Set<Session> }[]
   readonly #startedAtSeconds: number
+  readonly #tokens = new ItemTokens()
   readonly #sweepMilliseconds: number
   #sweeper: NodeJS.Timeout | undefined
 
@@ -117,6 +119,7 @@ export class Gateway {
     return {
       services: this.#services,
       naming: prefixed ? new PrefixNaming(namespaces) : new BoundNaming(namespaces, listener.namespace),
+      tokens: this.#tokens,
       limits: this.#limits,
       requestLimits: { itemBytesMax, keysMax, prefixedKeys: prefixed },
       describe: () => figures,

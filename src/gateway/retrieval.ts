@@ -5,6 +5,7 @@ import { type Exptime, relativeExptimeMaxSeconds } from '../domain/mutation.ts'
 import type { CataloguedNamespace } from '../domain/namespaces.ts'
 import type { Version } from '../domain/version.ts'
 import type { RequestKey, RetrievalRequest } from '../wire/memcached/request.ts'
+import { binaryGet } from './binary-get.ts'
 import { type Conversation, unknownNamespace } from './conversation.ts'
 import type { Dialect } from './dialect.ts'
 import { dialectOf, fail, refuse } from './dialects.ts'
@@ -29,6 +30,7 @@ export function retrieve(conversation: Conversation, request: RetrievalRequest):
   const first = withCas ? naming.find(keys[0] ?? '') : undefined
   const itemsTell = !withCas || (first !== undefined && itemCasIsVersion(first))
   if (touch === undefined && itemsTell) new Retrieval(conversation, { reply, keys, withCas, counted: true }).start()
+  else if (touch === undefined && request.form.dialect === 'binary') binaryGet(conversation, reply, keys[0] ?? '')
   else void retrieveSlowly(conversation, reply, request)
 }
 
@@ -47,8 +49,9 @@ async function retrieveSlowly(conversation: Conversation, reply: Reply, request:
       await retrieveLast(conversation, reply, request)
       return
     }
-    const present = touch === undefined ? keys : await touchAll(conversation, keys, touch)
-    const versions = withCas ? await directoryVersions(conversation, present) : undefined
+    const touched = touch === undefined ? undefined : await touchAll(conversation, keys, touch)
+    const present = touched?.keys ?? keys
+    const versions = touched?.versions ?? (withCas ? await directoryVersions(conversation, present) : undefined)
     const missed = present.length === 0 ? keys[0] : undefined
     new Retrieval(conversation, {
       reply,
@@ -74,17 +77,28 @@ export function isOver(exptime: Exptime, nowSeconds: number): boolean {
   return exptime < 0 || (exptime > relativeExptimeMaxSeconds && exptime <= nowSeconds)
 }
 
-/** Touches first, since only the directory can tell whether the key lives; then what was touched is read. */
+/**
+ * Touches first, since only the directory can tell whether the key lives; then what was touched is read. The touch tells the version
+ * too, and is applied here before: the order that races.md R23 wants.
+ */
 async function touchAll(
   conversation: Conversation,
   keys: readonly RequestKey[],
   exptime: Exptime,
-): Promise<readonly RequestKey[]> {
-  const outcomes = await Promise.all(keys.map((key) => touchOne(conversation, key, exptime)))
-  return keys.filter((_key, index) => outcomes[index])
+): Promise<{ keys: readonly RequestKey[]; versions: Versions }> {
+  const versions = await Promise.all(keys.map((key) => touchOne(conversation, key, exptime)))
+  return {
+    keys: keys.filter((_key, index) => versions[index] !== undefined),
+    versions: versions.filter((version) => version !== undefined),
+  }
 }
 
-export async function touchOne(conversation: Conversation, key: RequestKey, exptime: Exptime): Promise<boolean> {
+/** Undefined: there is nothing to touch. */
+export async function touchOne(
+  conversation: Conversation,
+  key: RequestKey,
+  exptime: Exptime,
+): Promise<Version | undefined> {
   const namespace = conversation.naming.find(key)
   if (namespace === undefined) throw new WhiteholeError('unknown-namespace', 'dropped meanwhile')
   const mutation = {
@@ -93,12 +107,12 @@ export async function touchOne(conversation: Conversation, key: RequestKey, expt
     key: conversation.naming.keyOf(key),
     exptime,
   } as const
-  const touched = (await conversation.mutations.submit(mutation)).kind === 'touched'
+  const outcome = await conversation.mutations.submit(mutation)
   const counters = conversation.services.counters.of(namespace.name)
   counters.cmd_touch++
-  if (touched) counters.touch_hits++
+  if (outcome.kind === 'touched') counters.touch_hits++
   else counters.touch_misses++
-  return touched
+  return outcome.kind === 'touched' ? outcome.version : undefined
 }
 
 /**
@@ -112,7 +126,7 @@ async function retrieveLast(conversation: Conversation, reply: Reply, request: R
   let hits = 0
   for (const [index, key] of keys.entries()) {
     const item = await fetchOne(conversation, key)
-    if (!(await touchOne(conversation, key, touch)) || item === undefined) continue
+    if ((await touchOne(conversation, key, touch)) === undefined || item === undefined) continue
     const namespace = conversation.naming.find(key)
     const cas = withCas && namespace !== undefined ? tokenOf(item, namespace, versions?.[index]) : undefined
     if (withCas && cas === undefined) continue

@@ -1,11 +1,14 @@
 import type { Socket } from 'node:net'
 import type { ArbitratedSession } from '../domain/mutations.ts'
 import { type AnswerableRequest, loud, type QuitRequest, type ReplyForm } from '../wire/memcached/request.ts'
+import { BinaryParser } from '../wire/memcached/binary-parser.ts'
+import { requestMagic } from '../wire/memcached/binary-frame.ts'
 import { RequestParser } from '../wire/memcached/request-parser.ts'
-import type { RequestLimits } from '../wire/memcached/request-source.ts'
+import type { RequestLimits, RequestSource } from '../wire/memcached/request-source.ts'
 import type { Conversation, GatewayServices, ServerFigures } from './conversation.ts'
 import { type Company, companyOf, dispatch } from './dispatch.ts'
 import { done } from './dialects.ts'
+import type { ItemTokens } from './item-tokens.ts'
 import type { Naming } from './naming.ts'
 import { Replies, type Reply, type ReplyWriter } from './replies.ts'
 
@@ -25,6 +28,7 @@ export interface SessionLimits {
 export interface SessionSetting {
   readonly services: GatewayServices
   readonly naming: Naming
+  readonly tokens: ItemTokens
   readonly limits: SessionLimits
   readonly requestLimits: RequestLimits
   describe(): ServerFigures
@@ -49,12 +53,14 @@ const heldBytesMax = 8 * 1024 * 1024
 export class Session implements Conversation, ReplyWriter {
   readonly services: GatewayServices
   readonly naming: Naming
+  readonly tokens: ItemTokens
   readonly remoteAddress: string
   /** Resolves when the connection is gone. */
   readonly gone: Promise<void>
   readonly #socket: Socket
   readonly #setting: SessionSetting
-  readonly #parser: RequestParser
+  /** By the connection's first byte; then for good. */
+  #parser: RequestSource | undefined
   readonly #replies = new Replies(this)
   #state: 'open' | 'finishing' | 'ended' | 'gone' = 'open'
   #mutations: ArbitratedSession | undefined
@@ -79,8 +85,8 @@ export class Session implements Conversation, ReplyWriter {
     this.#setting = setting
     this.services = setting.services
     this.naming = setting.naming
+    this.tokens = setting.tokens
     this.remoteAddress = socket.remotePort === undefined ? 'unix' : `tcp:${socket.remoteAddress}:${socket.remotePort}`
-    this.#parser = new RequestParser(setting.requestLimits)
     this.gone = new Promise((resolve) => {
       socket.on('close', () => {
         this.#onClose()
@@ -180,9 +186,15 @@ export class Session implements Conversation, ReplyWriter {
     if (this.closed) return
     this.services.counters.bytesRead += chunk.length
     this.#lastByteAt = performance.now()
+    this.#parser ??= this.#parserFor(chunk)
     this.#parser.feed(chunk)
     this.#hungry = false
     this.#pull()
+  }
+
+  #parserFor(chunk: Buffer): RequestSource {
+    const { requestLimits } = this.#setting
+    return chunk[0] === requestMagic ? new BinaryParser(requestLimits) : new RequestParser(requestLimits)
   }
 
   /** Where the kernel took all at once there is no `drain`. */
@@ -204,7 +216,7 @@ export class Session implements Conversation, ReplyWriter {
     if (this.#pulling || this.closed) return
     this.#pulling = true
     while (this.#mayTake()) {
-      const request = this.#held ?? this.#parser.next()
+      const request = this.#held ?? this.#parser?.next()
       if (request === undefined) {
         this.#hungry = true
         break
@@ -246,7 +258,8 @@ export class Session implements Conversation, ReplyWriter {
 
   #afterPull(): void {
     const full = !this.#hungry || this.#held !== undefined
-    this.#requestBeganAt = full || !this.#parser.midRequest ? undefined : (this.#requestBeganAt ?? performance.now())
+    this.#requestBeganAt =
+      full || this.#parser?.midRequest !== true ? undefined : (this.#requestBeganAt ?? performance.now())
     if (this.#state === 'finishing' && !full && this.#inFlight === 0) {
       this.#end()
     } else if (full && !this.#socket.isPaused()) {

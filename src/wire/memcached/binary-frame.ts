@@ -59,10 +59,6 @@ export const failures = {
 
 export type Failure = keyof typeof failures
 
-/** Statuses that memcached itself never sends, out of its protocol's own table. */
-export const statusTemporaryFailure = 0x86
-export const statusOutOfMemory = 0x82
-
 export interface FrameHeader {
   readonly magic: number
   readonly opcode: number

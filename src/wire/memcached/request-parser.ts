@@ -4,16 +4,15 @@ import type { RequestLimits, RequestSource } from './request-source.ts'
 import { parseTextLine } from './text-commands.ts'
 
 /**
- * A client's bytes → requests. Fed with chunks as they come and asked for one request at a time, so that whoever serves them may stop
- * in the middle of a chunk. Holds only its state; how the bytes were split never shows.
+ * The text protocol: lines → requests.
  *
- *     negotiating → line ⇄ value        (a body that a request waits for)
- *                     line ⇄ swallow    (a body behind a refused header)
- *                     line → ended      (quit, HTTP, too long a line)
+ *     line ⇄ value      (a body that a request waits for)
+ *     line ⇄ swallow    (a body behind a refused header)
+ *     line → ended      (quit, HTTP, too long a line)
  */
 export class RequestParser implements RequestSource {
   readonly #limits: RequestLimits
-  #state: 'negotiating' | 'line' | 'value' | 'swallow' | 'ended' = 'negotiating'
+  #state: 'line' | 'value' | 'swallow' | 'ended' = 'line'
   /** What has come and is not parsed: `#window` from `#at`. */
   #window: Buffer = nothing
   #at = 0
@@ -45,11 +44,6 @@ export class RequestParser implements RequestSource {
       switch (this.#state) {
         case 'ended':
           return undefined
-        case 'negotiating':
-          // The binary protocol's first byte.
-          if (this.#window[this.#at] === 0x80) return this.#end({ kind: 'quit', line: undefined })
-          this.#state = 'line'
-          break
         case 'line': {
           const request = this.#readLine()
           if (request !== undefined) return request

@@ -139,8 +139,7 @@ describe('the request parser', () => {
     expect(states).toEqual([true, false, true, true, false, true, false])
   })
 
-  it('ends at the first byte of the binary protocol', () => {
-    expect(parse([Buffer.from([0x80, 0, 0, 0])])).toEqual([{ kind: 'quit', line: undefined }])
+  it('takes the first byte of the binary protocol for any other once a connection speaks text', () => {
     expect(kinds('get a\r\n\x80\r\n')).toEqual(['retrieval', badFormat])
   })
 
