@@ -219,6 +219,7 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     const session = writer.openSession()
     await session.submit(set(name('s'), 'before'))
     world.database.program.signal('SIGSTOP')
+    await until('all its threads to stand still', () => world.database.program.standsStill)
     const told: string[] = []
     try {
       for (let round = 0; round < 3; round++) {

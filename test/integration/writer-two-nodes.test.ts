@@ -40,7 +40,13 @@ describe.each(engineList)('two nodes and SQL users write to %s', (engine) => {
       const key = `r34-${round}`
       await Promise.all([a.submit(remove(key)), b.submit(set(key))])
       const last = world.log.entriesOf(key).at(-1)
-      expect(await world.row(key)).toMatchObject({ version: String(last?.version), live: last?.kind === 'set' ? 1 : 0 })
+      // The log has a write a moment before other sessions see it.
+      await until(
+        'the commit to be visible',
+        async () => (await world.row(key))?.version === String(last?.version),
+        2000,
+      )
+      expect(await world.row(key)).toMatchObject({ live: last?.kind === 'set' ? 1 : 0 })
     }
   })
 

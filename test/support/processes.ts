@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -39,6 +40,13 @@ export class Program {
 
   signal(name: NodeJS.Signals): void {
     process.kill(this.pid, name)
+  }
+
+  /** After a SIGSTOP a thread may run on for a moment. */
+  get standsStill(): boolean {
+    return readdirSync(`/proc/${this.pid}/task`).every((thread) =>
+      /\) T /.test(readFileSync(`/proc/${this.pid}/task/${thread}/stat`, 'latin1')),
+    )
   }
 
   async stop(name: NodeJS.Signals = 'SIGKILL'): Promise<void> {
