@@ -153,8 +153,10 @@ describe('a pair with two nodes', () => {
   })
 
   test('R34/R19: a delete is logged also where the directory has nothing', async () => {
-    // A copy that only node 2's memcached has, as if its clock still kept an expired one.
-    await dialogue(world.node(2).memcached.port, 'set default:stray 0 0 1\r\nx\r\n', /STORED/)
+    // Copies that memcached alone knows of, as if its clock still kept what has expired and was purged.
+    await world.node(1).set('stray', 'x')
+    await world.settled()
+    await world.primary.query("DELETE FROM memcached.mc_stored_keys WHERE mc_key = 'stray'")
     expect(await world.node(2).get('stray')).toBe('x')
     expect(await world.node(1).ask('delete stray\r\n')).toBe('NOT_FOUND\r\n')
     await eventually(2, 'stray', undefined)
