@@ -20,6 +20,8 @@ export interface GatewayLimits extends SessionLimits {
   readonly itemBytesMax: number
   /** Keys of one `get`. */
   readonly keysMax: number
+  /** What may wait for all clients together; beyond, each is held to little. Looked at with each sweep, so it may be passed for a moment. */
+  readonly waitingBytesMax: number
 }
 
 export const defaultGatewayLimits: GatewayLimits = {
@@ -31,6 +33,7 @@ export const defaultGatewayLimits: GatewayLimits = {
   idleMilliseconds: undefined,
   itemBytesMax: itemBytesMaxDefault,
   keysMax: 10_000,
+  waitingBytesMax: 256 * 1024 * 1024,
 }
 
 export interface GatewayOptions {
@@ -48,6 +51,7 @@ export class Gateway {
   readonly #listeners: readonly { listener: GatewayListener; server: Server; sessions: Set<Session> }[]
   readonly #startedAtSeconds: number
   readonly #tokens = new ItemTokens()
+  readonly #pressure = { high: false }
   readonly #sweepMilliseconds: number
   #sweeper: NodeJS.Timeout | undefined
 
@@ -120,6 +124,7 @@ export class Gateway {
       services: this.#services,
       naming: prefixed ? new PrefixNaming(namespaces) : new BoundNaming(namespaces, listener.namespace),
       tokens: this.#tokens,
+      pressure: this.#pressure,
       limits: this.#limits,
       requestLimits: { itemBytesMax, keysMax, prefixedKeys: prefixed },
       describe: () => figures,
@@ -145,9 +150,14 @@ export class Gateway {
 
   #sweep(): void {
     const now = performance.now()
+    let waitingBytes = 0
     for (const { sessions } of this.#listeners) {
-      for (const session of sessions) if (session.sweep(now)) this.#services.counters.slowConnections++
+      for (const session of sessions) {
+        waitingBytes += session.waitingBytes
+        if (session.sweep(now)) this.#services.counters.slowConnections++
+      }
     }
+    this.#pressure.high = waitingBytes > this.#limits.waitingBytesMax
   }
 
   #abortAll(): void {

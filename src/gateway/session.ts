@@ -29,6 +29,8 @@ export interface SessionSetting {
   readonly services: GatewayServices
   readonly naming: Naming
   readonly tokens: ItemTokens
+  /** Of all clients together: while it is high, each may have only little waiting. */
+  readonly pressure: { readonly high: boolean }
   readonly limits: SessionLimits
   readonly requestLimits: RequestLimits
   describe(): ServerFigures
@@ -42,6 +44,8 @@ const readsInFlightMax = 128
 const lingerMilliseconds = 5000
 /** Bodies of writes that wait for their reply. */
 const heldBytesMax = 8 * 1024 * 1024
+/** Of either, while all clients together have too much waiting. */
+const pressedBytesMax = 64 * 1024
 
 /**
  * One client's connection.
@@ -105,7 +109,17 @@ export class Session implements Conversation, ReplyWriter {
   }
 
   get blocked(): boolean {
-    return this.#socket.writableLength + this.#replies.bytes >= this.#setting.limits.replyBytesMax
+    const { limits, pressure } = this.#setting
+    return this.#unsentBytes >= (pressure.high ? pressedBytesMax : limits.replyBytesMax)
+  }
+
+  /** Replies that the client has not taken, and bodies of its writes. */
+  get waitingBytes(): number {
+    return this.#unsentBytes + this.#heldBytes
+  }
+
+  get #unsentBytes(): number {
+    return this.#socket.writableLength + this.#replies.bytes
   }
 
   get closed(): boolean {
@@ -238,7 +252,8 @@ export class Session implements Conversation, ReplyWriter {
 
   #mayTake(): boolean {
     const most = this.#company === 'read' ? readsInFlightMax : this.#setting.limits.requestsInFlightMax
-    return this.#inFlight < most && this.#heldBytes < heldBytesMax && !this.blocked && !this.closed
+    const held = this.#setting.pressure.high ? pressedBytesMax : heldBytesMax
+    return this.#inFlight < most && this.#heldBytes < held && !this.blocked && !this.closed
   }
 
   #fits(request: AnswerableRequest): boolean {

@@ -428,6 +428,37 @@ describe('limits', () => {
     await until('it to be gone', () => gateway.counters.currConnections === 0)
   })
 
+  it('holds each client to little while all together leave too much unread', async () => {
+    await restart({ replyBytesMax: 8 * 1024 * 1024, waitingBytesMax: 1024 * 1024 })
+    await ask(`set a 0 0 100000\r\n${'v'.repeat(100_000)}\r\n`)
+    const first = await connect()
+    first.pause()
+    first.write('get a\r\n'.repeat(300))
+    const hits = (): number => gateway.counters.of('default').get_hits
+    await until('it to fill what it may', () => hits() >= 80)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    // Alone, the second would be allowed 80 replies beside what its kernel takes.
+    const before = hits()
+    const second = await connect()
+    second.pause()
+    second.write('get a\r\n'.repeat(300))
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    const taken = hits() - before
+    expect(taken).toBeLessThan(before - 40)
+    for (const [socket, replies] of [
+      [first, 300],
+      [second, 300],
+    ] as const) {
+      let bytes = 0
+      socket.on('data', (chunk: Buffer) => {
+        bytes += chunk.length
+      })
+      socket.resume()
+      const reply = 'VALUE a 0 100000\r\n\r\nEND\r\n'.length + 100_000
+      await until('all replies', () => bytes === replies * reply)
+    }
+  })
+
   it('bounds the memory of a long list of large values, and answers it whole', async () => {
     await restart({ replyBytesMax: 1024 * 1024 })
     await ask(`set a 0 0 1000000\r\n${'v'.repeat(1_000_000)}\r\n`)
