@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { WhiteholeError } from '../domain/errors.ts'
 import type { ItemKey } from '../domain/key.ts'
 import type { CachedItem, ReadSink } from '../domain/local-reads.ts'
-import { formatGet } from '../wire/memcached/meta-key.ts'
+import { formatClassicGet, formatMetaGet } from '../wire/memcached/meta-key.ts'
 import { type ReplyHandler, ReplyParser } from '../wire/memcached/reply-parser.ts'
 
 export interface MemcachedReply {
@@ -153,10 +153,14 @@ export class MemcachedConnection implements ReplyHandler {
     })
   }
 
-  /** `sink` is called once, in the order of the requests. */
+  /** `sink` is called once, in the order of the requests. Leaves a stale item as it is. */
   get(key: ItemKey, sink: ReadSink): void {
-    if (!this.#wait(sink)) return
-    this.#outgoingText += formatGet(key)
+    if (this.#wait(sink)) this.#outgoingText += formatClassicGet(key)
+  }
+
+  /** The same, twice as fast with memcached 1.6.18 (bench/gets.ts); of a stale item it takes the right to refill. */
+  metaGet(key: ItemKey, sink: ReadSink): void {
+    if (this.#wait(sink)) this.#outgoingText += formatMetaGet(key)
   }
 
   /** Everything in flight is answered with `memcached-away`. */

@@ -21,6 +21,8 @@ import { MemcachedConnection } from './memcached-connection.ts'
 export interface MemcachedReadsOptions {
   readonly address: { readonly host: string; readonly port: number }
   readonly namespaces: Namespaces
+  /** Whether some item may be stale: a plain read must leave the right to refill it alone. Default: yes. */
+  staleItems?(): boolean
   /** Whether the contents are to be trusted, as the applier knows. */
   serving(): boolean
   readonly timeoutMilliseconds?: number
@@ -43,6 +45,7 @@ const clearingsMax = 5
 export class MemcachedReads implements LocalReads {
   readonly #options: MemcachedReadsOptions
   readonly #retryMillisecondsMax: number
+  readonly #staleItems: () => boolean
   #connection: MemcachedConnection | undefined
   #closed = false
   #retryMilliseconds = firstRetryMilliseconds
@@ -51,6 +54,7 @@ export class MemcachedReads implements LocalReads {
 
   constructor(options: MemcachedReadsOptions) {
     this.#options = options
+    this.#staleItems = options.staleItems?.bind(options) ?? (() => true)
     this.#retryMillisecondsMax = options.retryMillisecondsMax ?? 500
     void this.#connect()
   }
@@ -65,8 +69,9 @@ export class MemcachedReads implements LocalReads {
 
   fetch(key: ItemKey, sink: ReadSink): void {
     if (this.#connection === undefined) sink(undefined, this.#away())
-    else if (this.#options.serving()) this.#connection.get(key, sink)
-    else sink(undefined, notServing())
+    else if (!this.#options.serving()) sink(undefined, notServing())
+    else if (this.#staleItems()) this.#connection.get(key, sink)
+    else this.#connection.metaGet(key, sink)
   }
 
   /**

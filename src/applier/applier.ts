@@ -186,7 +186,7 @@ export class Applier {
     const shared = { session, catalogue, clock, log: this.log, counters: this.counters, batchItemsMax, batchBytesMax }
     if (found !== undefined) {
       this.#enter('catching-up')
-      catalogue.reset(found.baseWatermark, found.namespaces)
+      catalogue.reset(found.baseWatermark, found.namespaces, found.staleItems)
       this.#targets = [found.mayContain]
       logger.info({ from: formatPosition(found.contains) }, 'catching up')
       return new Apply({ ...shared, contains: found.contains, mayContain: found.mayContain, epoch: found.epoch })
@@ -201,7 +201,7 @@ export class Applier {
     await session.beginAnew((base) => {
       catalogue.reset(base, snapshot.namespaces)
       const marks = formatMarks({ contains: begin, mayContain: snapshot.position, epoch: 0 })
-      return marks + formatNamespaces({ baseWatermark: base, namespaces: catalogue.all() })
+      return marks + formatNamespaces({ baseWatermark: base, staleItems: false, namespaces: catalogue.all() })
     })
     this.#targets = [snapshot.position]
     return new Apply({ ...shared, contains: begin, mayContain: snapshot.position, epoch: 0 })

@@ -103,6 +103,7 @@ export class Apply {
     marked.catch(() => {})
     for (const chunk of batch) {
       for (const entry of chunk.entries) {
+        if (entry.kind === 'stale' && !this.#given.catalogue.staleItems) await this.#beginStaleItems(end.after)
         const barrier = this.#entry(entry)
         if (barrier !== undefined) await this.#flush(barrier, end.after)
       }
@@ -195,6 +196,16 @@ export class Apply {
     this.#given.counters.flushes++
   }
 
+  /**
+   * From now on plain reads are asked in a way that leaves stale items alone, and the state item says so, before the first one is marked.
+   * The round trip lets those on the way arrive, which go over another connection.
+   */
+  async #beginStaleItems(mayContain: Position): Promise<void> {
+    this.#given.catalogue.noteStaleItems()
+    await this.#send()
+    await this.#writeState(mayContain)
+  }
+
   async #send(): Promise<void> {
     if (this.#commands.count === 0) return
     const complaints = await this.#given.session.connection.bulk([this.#commands.take()])
@@ -215,7 +226,11 @@ export class Apply {
   #writeState(mayContain: Position): Promise<number> {
     const { catalogue, session, epoch } = this.#given
     if (this.#namespacesRevision !== catalogue.revision) {
-      this.#namespacesText = formatNamespaces({ baseWatermark: catalogue.baseWatermark, namespaces: catalogue.all() })
+      this.#namespacesText = formatNamespaces({
+        baseWatermark: catalogue.baseWatermark,
+        staleItems: catalogue.staleItems,
+        namespaces: catalogue.all(),
+      })
       this.#namespacesRevision = catalogue.revision
     }
     this.#written = { contains: this.#contains, mayContain, revision: catalogue.revision }

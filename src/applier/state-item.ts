@@ -13,6 +13,8 @@ export interface StateItem {
   readonly epoch: number
   /** Undefined: the items' CAS are versions, and nothing was there before. Then no namespace has a watermark either. */
   readonly baseWatermark: number | undefined
+  /** Items were marked stale: plain reads must leave them alone (docs/adr/0009-item-cas.md). */
+  readonly staleItems: boolean
   readonly namespaces: Iterable<CataloguedNamespace>
 }
 
@@ -23,14 +25,14 @@ export function formatStateItem(state: StateItem): string {
 }
 
 /** The part that each batch changes. */
-export function formatMarks(state: Omit<StateItem, 'namespaces' | 'baseWatermark'>): string {
+export function formatMarks(state: Omit<StateItem, 'namespaces' | 'baseWatermark' | 'staleItems'>): string {
   const { contains, mayContain, epoch } = state
   return `${format}\n${contains.dialect}\n${epoch}\n${formatPosition(contains)}\n${formatPosition(mayContain)}\n`
 }
 
 /** The part that only a change of the catalogue changes. */
-export function formatNamespaces(state: Pick<StateItem, 'namespaces' | 'baseWatermark'>): string {
-  let text = `${formatWatermark(state.baseWatermark)}\n`
+export function formatNamespaces(state: Pick<StateItem, 'namespaces' | 'baseWatermark' | 'staleItems'>): string {
+  let text = `${formatWatermark(state.baseWatermark)}${state.staleItems ? stale : ''}\n`
   for (const namespace of state.namespaces) {
     const watermark = formatWatermark(namespace.watermark)
     text += `${namespace.id} ${namespace.generation} ${watermark} ${namespace.flushDue} ${namespace.name}\n`
@@ -40,9 +42,12 @@ export function formatNamespaces(state: Pick<StateItem, 'namespaces' | 'baseWate
 
 /** @returns undefined where the text is no state item of a format that this build knows: then the contents aren't trusted */
 export function parseStateItem(text: string): StateItem | undefined {
-  const [head, dialect, epoch, contains, mayContain, base, ...rows] = text.split('\n')
+  const [head, dialect, epoch, contains, mayContain, contents, ...rows] = text.split('\n')
   if (head !== format || (dialect !== 'mariadb' && dialect !== 'mysql')) return undefined
-  if (epoch === undefined || contains === undefined || mayContain === undefined || base === undefined) return undefined
+  if (epoch === undefined || contains === undefined || mayContain === undefined || contents === undefined)
+    return undefined
+  const staleItems = contents.endsWith(stale)
+  const base = staleItems ? contents.slice(0, -stale.length) : contents
   // A text that was cut has lost something.
   if (rows.pop() !== '' || rows.pop() !== 'end') return undefined
   const namespaces = rows.map(parseRow)
@@ -55,6 +60,7 @@ export function parseStateItem(text: string): StateItem | undefined {
       mayContain: parsePosition(dialect, mayContain),
       epoch: Number(epoch),
       baseWatermark: parseWatermark(base),
+      staleItems,
       namespaces: namespaces as CataloguedNamespace[],
     }
   } catch {
@@ -63,6 +69,7 @@ export function parseStateItem(text: string): StateItem | undefined {
 }
 
 const none = '-'
+const stale = ' stale'
 
 function formatWatermark(watermark: number | undefined): string {
   return watermark === undefined ? none : String(watermark)

@@ -13,6 +13,7 @@ export class Catalogue implements WritableCatalogue {
   readonly #byName = new Map<string, Row>()
   #baseWatermark: number | undefined = 0
   #revision = 0
+  #staleItems = false
 
   get revision(): number {
     return this.#revision
@@ -20,6 +21,15 @@ export class Catalogue implements WritableCatalogue {
 
   get baseWatermark(): number | undefined {
     return this.#baseWatermark
+  }
+
+  get staleItems(): boolean {
+    return this.#staleItems
+  }
+
+  noteStaleItems(): void {
+    this.#staleItems = true
+    this.#revision++
   }
 
   byId(id: NamespaceId): CataloguedNamespace | undefined {
@@ -56,7 +66,9 @@ export class Catalogue implements WritableCatalogue {
   reset(
     baseWatermark: number | undefined,
     namespaces: Iterable<CataloguedNamespace | Omit<CataloguedNamespace, 'watermark'>>,
+    staleItems = false,
   ): void {
+    this.#staleItems = staleItems
     this.#byId.clear()
     this.#byName.clear()
     this.#baseWatermark = baseWatermark

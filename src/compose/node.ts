@@ -91,6 +91,8 @@ class Node {
     this.#reads = new MemcachedReads({
       address: memcached.address,
       namespaces: this.#catalogue,
+      // memcached that takes versions answers both ways alike.
+      staleItems: () => this.#catalogue.staleItems || this.#catalogue.baseWatermark === undefined,
       serving: () => this.#applier.serving,
       timeoutMilliseconds: applier.memcachedTimeoutMilliseconds,
     })

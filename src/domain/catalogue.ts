@@ -10,6 +10,10 @@ export interface WritableCatalogue extends Namespaces {
    * versions (docs/adr/0009-item-cas.md): nothing was there before.
    */
   readonly baseWatermark: number | undefined
+  /** Some item of this memcached was marked stale since it was filled anew. */
+  readonly staleItems: boolean
+  /** From now on there may be stale items. */
+  noteStaleItems(): void
   /** True where applying the change turns items that are in memcached into misses: it comes into force at this very place of the log. */
   beginsGeneration(entry: NamespaceEntry): boolean
   /** @param watermark memcached's CAS counter at this place of the log; needed where `beginsGeneration` says so and `baseWatermark` is a number */
@@ -18,5 +22,6 @@ export interface WritableCatalogue extends Namespaces {
   reset(
     baseWatermark: number | undefined,
     namespaces: Iterable<CataloguedNamespace | Omit<CataloguedNamespace, 'watermark'>>,
+    staleItems?: boolean,
   ): void
 }

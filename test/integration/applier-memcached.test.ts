@@ -94,6 +94,7 @@ describe.each(binaries)('%s', (binary) => {
         mayContain: at(0),
         epoch: 0,
         baseWatermark: base,
+        staleItems: false,
         namespaces: catalogue.all(),
       })
     })
@@ -333,6 +334,7 @@ test('R35: a state item that was evicted under memory pressure is created again,
         mayContain: at(0),
         epoch: 0,
         baseWatermark: base,
+        staleItems: false,
         namespaces: catalogue.all(),
       })
     })
@@ -388,6 +390,7 @@ test('an entry that memcached refuses to store leaves no older value behind', as
         mayContain: at(0),
         epoch: 0,
         baseWatermark: base,
+        staleItems: false,
         namespaces: catalogue.all(),
       })
     })

@@ -1,11 +1,16 @@
 import { type ItemKey, type Key, keyToBytes, needsBase64 } from '../../domain/key.ts'
 
+/** What a plain read asks: the hot path. */
+export function formatMetaGet(key: ItemKey): string {
+  return needsBase64(key) ? `mg ${base64Key(key)} v f c b\r\n` : `mg ${key} v f c\r\n`
+}
+
 /**
- * The one command of the hot path of reads. Not `mg`: of a stale item that takes the right to refill it, which belongs to whoever
- * asks by the meta protocol. A key that the classic commands can't name is asked by `mg` all the same: then so be it.
+ * The same where items may be stale: `mg` takes the right to refill such a one, which belongs to whoever asks by the meta protocol. A key
+ * that the classic commands can't name is asked by `mg` all the same: then so be it.
  */
-export function formatGet(key: ItemKey): string {
-  return needsBase64(key) ? `mg ${base64Key(key)} v f c b\r\n` : `gets ${key}\r\n`
+export function formatClassicGet(key: ItemKey): string {
+  return needsBase64(key) ? formatMetaGet(key) : `gets ${key}\r\n`
 }
 
 /** The key as a meta command names it; with `binary` the command also wants the flag `b`. */

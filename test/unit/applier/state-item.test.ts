@@ -8,6 +8,7 @@ const state = {
   mayContain: parsePosition('mariadb', '0-1-20,2-2-7'),
   epoch: 3,
   baseWatermark: 12,
+  staleItems: false,
   namespaces: [
     { id: 1, name: 'default', generation: 1, watermark: 12, flushDue: 0 },
     { id: 1001, name: 'a.b-C_9', generation: 1_073_741_823, watermark: 9_007_199_254_740_991, flushDue: 1_800_000_000 },
@@ -32,6 +33,8 @@ test('a state item says where items carry versions, and is not trusted where it 
     namespaces: state.namespaces.map((namespace) => ({ ...namespace, watermark: undefined })),
   }
   expect(parseStateItem(formatStateItem(versioned))).toEqual(versioned)
+  const withStale = { ...versioned, staleItems: true }
+  expect(parseStateItem(formatStateItem(withStale))).toEqual(withStale)
   expect(parseStateItem(formatStateItem({ ...state, baseWatermark: undefined }))).toBeUndefined()
   expect(parseStateItem(formatStateItem({ ...versioned, baseWatermark: 12 }))).toBeUndefined()
 })

@@ -1,15 +1,19 @@
 import { describe, expect, it } from 'vitest'
 import { composeItemKey, keyFromBytes } from '../../../../src/domain/key.ts'
-import { formatGet, metaKey } from '../../../../src/wire/memcached/meta-key.ts'
+import { formatClassicGet, formatMetaGet, metaKey } from '../../../../src/wire/memcached/meta-key.ts'
 
 describe('keys of commands to memcached', () => {
   it('go as they are where the protocol allows it', () => {
-    expect(formatGet(composeItemKey('default', keyFromBytes(Buffer.from('a'))))).toBe('gets default:a\r\n')
+    const key = composeItemKey('default', keyFromBytes(Buffer.from('a')))
+    expect(formatClassicGet(key)).toBe('gets default:a\r\n')
+    expect(formatMetaGet(key)).toBe('mg default:a v f c\r\n')
   })
 
   it('go as base64 where a byte would end them', () => {
     const key = composeItemKey('default', keyFromBytes(Buffer.from('a b')))
-    expect(formatGet(key)).toBe(`mg ${Buffer.from('default:a b').toString('base64')} v f c b\r\n`)
+    for (const format of [formatClassicGet, formatMetaGet]) {
+      expect(format(key)).toBe(`mg ${Buffer.from('default:a b').toString('base64')} v f c b\r\n`)
+    }
     expect(metaKey(key)).toEqual({ text: Buffer.from('default:a b').toString('base64'), binary: true })
   })
 
