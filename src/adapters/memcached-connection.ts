@@ -158,7 +158,7 @@ export class MemcachedConnection implements ReplyHandler {
     if (this.#wait(sink)) this.#outgoingText += formatClassicGet(key)
   }
 
-  /** The same, twice as fast with memcached 1.6.18 (bench/gets.ts); of a stale item it takes the right to refill. */
+  /** The same, up to twice as fast (docs/adr/0009-item-cas.md); of a stale item it takes the right to refill. */
   metaGet(key: ItemKey, sink: ReadSink): void {
     if (this.#wait(sink)) this.#outgoingText += formatMetaGet(key)
   }

@@ -91,8 +91,7 @@ class Node {
     this.#reads = new MemcachedReads({
       address: memcached.address,
       namespaces: this.#catalogue,
-      // memcached that takes versions answers both ways alike.
-      staleItems: () => this.#catalogue.staleItems || this.#catalogue.baseWatermark === undefined,
+      staleItems: () => this.#catalogue.staleItems,
       serving: () => this.#applier.serving,
       timeoutMilliseconds: applier.memcachedTimeoutMilliseconds,
     })
