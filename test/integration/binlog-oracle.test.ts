@@ -135,16 +135,20 @@ function fromRow(kind: string, table: string, row: Record<string, unknown>): unk
       },
     ]
   }
-  const generation = Number(BigInt(String(columns['version'])) >> 33n)
+  const version = BigInt(String(columns['version']))
+  const generation = Number(version >> 33n)
+  const halves = { versionHigh: Number(version >> 32n), versionLow: Number(version & 0xffffffffn) }
   const key = { namespaceId: number('ns_id'), key: text(columns['mc_key']) }
   const expiry = number('expire')
   switch (number('op')) {
     case 1: {
       const value = bytes(columns['mc_value']).toString('hex')
-      return [{ kind: 'set', ...key, generation, expiry, flags: String(columns['flags']), value }]
+      return [{ kind: 'set', ...key, generation, expiry, ...halves, flags: String(columns['flags']), value }]
     }
     case 2:
       return [{ kind: 'delete', ...key }]
+    case 4:
+      return [{ kind: 'stale', ...key, generation, expiry, ...halves }]
     default:
       return [{ kind: 'touch', ...key, generation, expiry }]
   }
@@ -185,8 +189,8 @@ function statement(random: Random, n: number): string {
   const hex = (length: number): string =>
     Array.from({ length }, () => random(256).toString(16).padStart(2, '0')).join('')
   const row = (): string => {
-    const op = 1 + random(3)
-    const version = (BigInt(1 + random(2 ** 30 - 1)) << 33n) | BigInt(1 + random(2 ** 30))
+    const op = 1 + random(4)
+    const version = (BigInt(1 + random(2 ** 30 - 1)) << 33n) | BigInt(1 + random(2 ** 33 - 1))
     const flags = [0, 1, 65_535, 4_294_967_295, '18446744073709551615', '9007199254740993'][random(6)]
     const value = op === 1 ? (random(5) === 0 ? "''" : `0x${hex(1 + random(random(8) === 0 ? 20_000 : 300))}`) : 'NULL'
     return `(${random(2 ** 31) - 2 ** 30}, 0x${hex(1 + random(250))}, ${op}, ${version}, ${random(2 ** 31)}, ${flags}, ${value})`
