@@ -414,14 +414,17 @@ export class Lane {
     this.queue.insert(items)
   }
 
-  /** Until `wake`, or for this long. */
+  /** Until `wake`, or for this long; a millisecond at least, so that no rounding of the clock turns a wait into a spin. */
   async #sleep(milliseconds: number): Promise<void> {
-    if (milliseconds <= 0 || this.#stopping) return
+    if (this.#stopping) return
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => {
-        this.#wake = undefined
-        resolve()
-      }, milliseconds)
+      const timer = setTimeout(
+        () => {
+          this.#wake = undefined
+          resolve()
+        },
+        Math.max(1, Math.ceil(milliseconds)),
+      )
       this.#wake = () => {
         clearTimeout(timer)
         resolve()
