@@ -3,6 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { vi } from 'vitest'
+import { runCommandLine } from '../../src/cli/command-line.ts'
 import { removeFolder, temporaryFolder } from './processes.ts'
 
 export interface CommandResult {
@@ -26,6 +28,22 @@ export async function whitehole(...args: string[]): Promise<CommandResult> {
       resolve({ code, stdout, stderr })
     })
   })
+}
+
+/** The same in this process: a new one costs a second. One at a time, since it takes this process' output. */
+export async function whiteholeHere(...args: string[]): Promise<CommandResult> {
+  const written = { stdout: '', stderr: '' }
+  const spies = (['stdout', 'stderr'] as const).map((name) =>
+    vi.spyOn(process[name], 'write').mockImplementation((text) => {
+      written[name] += text.toString()
+      return true
+    }),
+  )
+  try {
+    return { code: await runCommandLine(args), ...written }
+  } finally {
+    for (const spy of spies) spy.mockRestore()
+  }
 }
 
 /** A base from which a sandbox's 80 ports are free at the moment, below the range that the kernel hands out. */
@@ -52,7 +70,9 @@ export class TestSandbox {
   }
 
   async run(...args: string[]): Promise<CommandResult> {
-    return whitehole(...args, '--dir', this.folder)
+    // `up` is a process of its own: it starts itself again in the background.
+    const how = args[0] === 'up' ? whitehole : whiteholeHere
+    return how(...args, '--dir', this.folder)
   }
 
   /** `up --detach`; rejects with what it said. */

@@ -1,31 +1,14 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { runCommandLine } from '../../../src/cli/command-line.ts'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { removeFolder, temporaryFolder } from '../../support/processes.ts'
-import { type CommandResult, whitehole } from '../../support/sandboxes.ts'
+import { whitehole, whiteholeHere } from '../../support/sandboxes.ts'
 
 let folder = ''
 beforeAll(async () => {
   folder = await temporaryFolder()
 })
 afterAll(() => removeFolder(folder))
-
-/** In this process: a new one costs a second. */
-async function run(...args: string[]): Promise<CommandResult> {
-  const written = { stdout: '', stderr: '' }
-  const spies = (['stdout', 'stderr'] as const).map((name) =>
-    vi.spyOn(process[name], 'write').mockImplementation((text) => {
-      written[name] += text.toString()
-      return true
-    }),
-  )
-  try {
-    return { code: await runCommandLine(args), ...written }
-  } finally {
-    for (const spy of spies) spy.mockRestore()
-  }
-}
 
 describe('the command line', () => {
   test('shows every command, first steps and exit codes to a newcomer, and ends with 0', async () => {
@@ -55,7 +38,7 @@ describe('the command line', () => {
     ['a key with a space', ['get', 'default', 'a b'], /a key has 1 to 250 bytes/],
     ['an unknown setting', ['ns', 'set', 'default', 'colour=1'], /"colour=1" is no setting/],
   ])('calls %s wrong usage: 64, on stderr', async (_what, args, message) => {
-    const { code, stdout, stderr } = await run(...args)
+    const { code, stdout, stderr } = await whiteholeHere(...args)
     expect(stderr).toMatch(message)
     expect(stdout).toBe('')
     expect(code).toBe(64)
@@ -65,7 +48,7 @@ describe('the command line', () => {
     'says in one line how to start a sandbox where there is none: %s %s %s',
     async (...args) => {
       const where = join(folder, 'none')
-      const { code, stdout, stderr } = await run(...args, '--json', '--dir', where)
+      const { code, stdout, stderr } = await whiteholeHere(...args, '--json', '--dir', where)
       expect(code).toBe(2)
       expect(stdout).toBe('')
       expect(stderr.trim().split('\n')).toHaveLength(1)
@@ -81,25 +64,25 @@ describe('the command line', () => {
 
   test('shows no stack, unless asked', async () => {
     const args = ['status', '--dir', join(folder, 'none')]
-    expect((await run(...args)).stderr).not.toContain('    at ')
-    expect((await run(...args, '--verbose')).stderr).toContain('    at ')
+    expect((await whiteholeHere(...args)).stderr).not.toContain('    at ')
+    expect((await whiteholeHere(...args, '--verbose')).stderr).toContain('    at ')
   })
 
   test('says where nobody answers', async () => {
-    const { code, stderr } = await run('status', '--url', 'http://127.0.0.1:1')
+    const { code, stderr } = await whiteholeHere('status', '--url', 'http://127.0.0.1:1')
     expect(code).toBe(2)
     expect(stderr).toContain('no node answers at http://127.0.0.1:1')
   })
 
   test('prints the schema without a database and without a password', async () => {
-    const { code, stdout } = await run('init', '--print')
+    const { code, stdout } = await whiteholeHere('init', '--print')
     expect(code).toBe(0)
     expect(stdout).toContain('CREATE TABLE IF NOT EXISTS mc_storage')
     expect(stdout).toContain("'whitehole_node'@'%'")
   })
 
   test('a daemon with a wrong configuration names the key and ends with 2', async () => {
-    const { code, stderr } = await run('node', '--config', join(folder, 'none.yaml'))
+    const { code, stderr } = await whiteholeHere('node', '--config', join(folder, 'none.yaml'))
     expect(code).toBe(2)
     expect(stderr).toContain('none.yaml')
   })
