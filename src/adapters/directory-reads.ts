@@ -4,7 +4,7 @@ import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { FollowedLog } from '../domain/followed-log.ts'
 import type { Key } from '../domain/key.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
-import { type Dialect, parsePosition, type Position } from '../domain/position.ts'
+import { advance, type Dialect, parsePosition, type Position } from '../domain/position.ts'
 import { type Version, versionFromNumber } from '../domain/version.ts'
 import { closeDatabaseConnection, type Databases, severDatabaseConnection } from './databases.ts'
 
@@ -21,6 +21,8 @@ type Figures = Awaited<ReturnType<DirectoryReads['figures']>>
 interface Question {
   readonly namespaceId: NamespaceId
   readonly keys: readonly Key[]
+  /** By `performance.now()`: asked again so long while its rows are being changed. */
+  readonly changingUntil: number
   readonly resolve: (versions: Versions) => void
   readonly reject: (error: Error) => void
 }
@@ -29,10 +31,18 @@ const figuresAgeMilliseconds = 5000
 /** Of keys in one packet; more wait for the next. */
 const keysMax = 1000
 const waitingKeysMax = 100_000
+/** How long rows that are being changed are asked for again, and how often. */
+const changingMilliseconds = 200
+const againMilliseconds = 5
 
 /**
  * The directory on the primary, over one connection for versions and one for figures (which count rows, and may take their time).
  * All questions for versions that wait share a packet: first the versions, then the position (races.md R23).
+ *
+ * A client's write may be acknowledged, out of the followed log, a moment before the primary's InnoDB shows it: the binlog is
+ * written (and in a pair sent to the standby) first. The client's next question would find the row as it was. So rows are
+ * read twice, as committed and as they are being changed; where the two differ, it is asked again a moment later. A difference that
+ * stays is somebody's open transaction: then the committed row is the answer.
  */
 export class SqlDirectoryReads implements DirectoryReads {
   readonly #options: SqlDirectoryReadsOptions
@@ -57,12 +67,8 @@ export class SqlDirectoryReads implements DirectoryReads {
       throw new WhiteholeError('database-away', `${this.#waitingKeys} keys wait for the directory already`)
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ namespaceId, keys, resolve, reject })
-      this.#waitingKeys += keys.length
-      if (this.#asking) return
-      this.#asking = true
-      // What comes in the same turn of the event loop shares the packet.
-      setImmediate(() => void this.#askAll())
+      const changingUntil = performance.now() + changingMilliseconds
+      this.#enqueue({ namespaceId, keys, changingUntil, resolve, reject })
     })
   }
 
@@ -91,13 +97,33 @@ export class SqlDirectoryReads implements DirectoryReads {
       const questions = this.#take()
       try {
         const answer = await this.#askVersions(questions)
+        const changing = questions.filter((question) => isChanging(question, answer))
+        const isSettled = (question: Question): boolean => !changing.includes(question)
         // The next packet needs not wait for the log to reach this one's position.
-        void this.#answer(questions, answer)
+        void this.#answer(questions.filter(isSettled), answer)
+        if (changing.length > 0) setTimeout(() => this.#askAgain(changing), againMilliseconds)
       } catch (error) {
         for (const { reject } of questions) reject(away(error))
       }
     }
     this.#asking = false
+  }
+
+  #askAgain(questions: readonly Question[]): void {
+    if (this.#closed) {
+      for (const { reject } of questions) reject(new WhiteholeError('database-away', 'the node is stopping'))
+      return
+    }
+    for (const question of questions) this.#enqueue(question)
+  }
+
+  #enqueue(question: Question): void {
+    this.#waiting.push(question)
+    this.#waitingKeys += question.keys.length
+    if (this.#asking) return
+    this.#asking = true
+    // What comes in the same turn of the event loop shares the packet.
+    setImmediate(() => void this.#askAll())
   }
 
   #take(): Question[] {
@@ -113,10 +139,8 @@ export class SqlDirectoryReads implements DirectoryReads {
     return taken
   }
 
-  async #answer(
-    questions: readonly Question[],
-    { found, position }: { found: ReadonlyMap<string, Version>; position: Position },
-  ): Promise<void> {
+  async #answer(questions: readonly Question[], { found, position }: Answer): Promise<void> {
+    if (questions.length === 0) return
     try {
       await this.#options.log.whenReached(position, this.#options.timeoutMilliseconds)
       for (const { namespaceId, keys, resolve } of questions) {
@@ -127,9 +151,7 @@ export class SqlDirectoryReads implements DirectoryReads {
     }
   }
 
-  async #askVersions(
-    questions: readonly Question[],
-  ): Promise<{ found: ReadonlyMap<string, Version>; position: Position }> {
+  async #askVersions(questions: readonly Question[]): Promise<Answer> {
     const wanted = new Map<string, string>()
     for (const { namespaceId, keys } of questions) {
       for (const key of keys) wanted.set(`${namespaceId}:${key}`, `${namespaceId},X'${hex(key)}'`)
@@ -137,12 +159,15 @@ export class SqlDirectoryReads implements DirectoryReads {
     const { rows, dialect } = await this.#versions.ask((dialectNow) =>
       versionsAndPosition(dialectNow, [...wanted.values()]),
     )
-    const [versions = [], positions = []] = rows
-    const found = new Map<string, Version>()
-    for (const [id, key, version] of versions) {
-      found.set(`${Number(id)}:${(key as Buffer).toString('latin1')}`, versionFromNumber(BigInt(version as string)))
+    const [committed = [], , dirty = [], , ...positions] = rows
+    return {
+      found: readVersions(committed),
+      dirty: readVersions(dirty),
+      position: readPosition(
+        dialect,
+        positions.map((row) => String(row[0]?.[0] ?? '')),
+      ),
     }
-    return { found, position: parsePosition(dialect, String(positions[0]?.[0] ?? '')) }
   }
 
   async #askFigures(namespaceId: NamespaceId): Promise<Figures> {
@@ -154,6 +179,42 @@ export class SqlDirectoryReads implements DirectoryReads {
       throw away(error)
     }
   }
+}
+
+interface Answer {
+  readonly found: ReadonlyMap<string, Version>
+  /** With what open transactions have changed. */
+  readonly dirty: ReadonlyMap<string, Version>
+  readonly position: Position
+}
+
+function isChanging({ namespaceId, keys, changingUntil }: Question, { found, dirty }: Answer): boolean {
+  if (performance.now() > changingUntil) return false
+  return keys.some((key) => found.get(`${namespaceId}:${key}`) !== dirty.get(`${namespaceId}:${key}`))
+}
+
+function readVersions(rows: readonly Row[]): Map<string, Version> {
+  const found = new Map<string, Version>()
+  for (const [id, key, version] of rows) {
+    found.set(`${Number(id)}:${(key as Buffer).toString('latin1')}`, versionFromNumber(BigInt(version as string)))
+  }
+  return found
+}
+
+/**
+ * MariaDB's position includes a transaction before InnoDB shows its rows. MySQL's does a moment after that (the whole group has
+ * committed first), so what is on its way to being executed is counted in; asked for first, it can't slip through between.
+ */
+function readPosition(dialect: Dialect, texts: readonly string[]): Position {
+  const [owned = '', executed = ''] = dialect === 'mysql' ? texts : ['', ...texts]
+  let position = parsePosition(dialect, executed)
+  // `uuid:sequence#thread:sequence#thread,uuid:…`
+  for (const [, source = '', owners = ''] of owned.matchAll(/([0-9a-fA-F-]{36})((?::\d+(?:#\d+)+)+)/g)) {
+    for (const [, sequence] of owners.matchAll(/:(\d+)#/g)) {
+      position = advance(position, { dialect: 'mysql', source: source.toLowerCase(), sequence: Number(sequence) })
+    }
+  }
+  return position
 }
 
 type Row = readonly (string | number | Buffer | null)[]
@@ -168,13 +229,17 @@ function versionsAndPosition(dialect: Dialect, wanted: readonly string[]): strin
     dialect === 'mariadb'
       ? `(WITH given (i, k) AS (VALUES ${rows}) SELECT i, k FROM given) wanted`
       : `(VALUES ${rows}) wanted (i, k)`
-  const position = dialect === 'mariadb' ? '@@global.gtid_binlog_pos' : '@@global.gtid_executed'
-  return (
+  const position =
+    dialect === 'mariadb'
+      ? 'SELECT @@global.gtid_binlog_pos'
+      : 'SELECT @@global.gtid_owned;SELECT @@global.gtid_executed'
+  const versions =
     `SELECT directory.ns_id, directory.mc_key, directory.version FROM ${list} ` +
     'STRAIGHT_JOIN mc_stored_keys directory FORCE INDEX (PRIMARY) ' +
     'ON directory.ns_id = wanted.i AND directory.mc_key = wanted.k ' +
-    `STRAIGHT_JOIN mc_namespaces namespace ON namespace.ns_id = directory.ns_id WHERE ${live};SELECT ${position}`
-  )
+    `STRAIGHT_JOIN mc_namespaces namespace ON namespace.ns_id = directory.ns_id WHERE ${live}`
+  const level = (name: string): string => `SET SESSION TRANSACTION ISOLATION LEVEL READ ${name}`
+  return [versions, level('UNCOMMITTED'), versions, level('COMMITTED'), position].join(';')
 }
 
 function figuresOf(namespaceId: NamespaceId): string {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { SqlDirectoryReads } from '../../src/adapters/directory-reads.ts'
 import { keyFromText } from '../../src/domain/key.ts'
+import { covers, parsePosition, type Position } from '../../src/domain/position.ts'
 import type { FollowedLog } from '../../src/domain/followed-log.ts'
 import { engineList } from '../support/databases.ts'
 import { until } from '../support/processes.ts'
@@ -57,6 +58,47 @@ describe.each(engineList)('the directory on %s', (engine) => {
     expect(await asked).toEqual([await versionOf('one')])
     expect(targets).toEqual([(await world.databases().findPrimary()).position])
     late.close()
+  })
+
+  it('never misses a write that this client was just told of, though the log shows it before InnoDB does', async () => {
+    const session = world.writer('quick').openSession()
+    for (let round = 0; round < 200; round++) {
+      await session.submit(set('quick', `${round}`))
+      expect(await versionOf('quick')).toBe(world.log.entriesOf('quick').at(-1)?.version)
+    }
+  })
+
+  it('gives the committed version of a key that somebody’s open transaction changes', async () => {
+    const session = world.writer('a').openSession()
+    await session.submit(set('open'))
+    const before = await versionOf('open')
+    const theirs = await world.database.connect({ database: 'memcached' })
+    await theirs.query(
+      "START TRANSACTION; CALL set_key(1, 'open', 'theirs', 0); CALL set_key(1, 'open-new', 'theirs', 0)",
+    )
+    expect(await reads.versions(1, ['open', 'open-new'].map(keyFromText))).toEqual([before, undefined])
+    await theirs.query('COMMIT')
+    expect(await versionOf('open')).not.toBe(before)
+    theirs.destroy()
+  })
+
+  it.runIf(engine === 'mysql')('counts in what MySQL has committed and not yet counted as executed', async () => {
+    const targets: Position[] = []
+    const log: FollowedLog = {
+      position: undefined,
+      whenReached: async (target) => void targets.push(target),
+      watchLane: () => () => {},
+    }
+    const other = new SqlDirectoryReads({ databases: world.databases(), log, timeoutMilliseconds: 2000 })
+    const theirs = await world.database.connect({ database: 'memcached' })
+    const source = '3e11fa47-71ca-11e1-9e33-c80aa9429562'
+    await theirs.query(`SET GTID_NEXT='${source}:7'; START TRANSACTION`)
+    await other.versions(1, [keyFromText('one')])
+    await theirs.query("ROLLBACK; SET GTID_NEXT='AUTOMATIC'")
+    await other.versions(1, [keyFromText('one')])
+    expect(targets.map((target) => covers(target, parsePosition('mysql', `${source}:7`)))).toEqual([true, false])
+    other.close()
+    theirs.destroy()
   })
 
   it('asks for everything that waits in one packet', async () => {

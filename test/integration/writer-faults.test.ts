@@ -229,9 +229,14 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     } finally {
       world.database.program.signal('SIGCONT')
     }
-    expect(endings).toEqual(['not-written', 'not-written', 'not-written'])
+    // The signal may find the first one's COMMIT on its way.
+    expect(['not-written', 'outcome-unknown']).toContain(endings[0])
+    expect(endings.slice(1)).toEqual(['not-written', 'not-written'])
     await until('writes to succeed', async () => (await ending(session.submit(set(name('s'), 'after')))) === 'stored')
-    expect(values(name('s')).filter((value) => value?.startsWith('stopped'))).toEqual([])
+    for (const [round, told] of endings.entries()) {
+      if (told === 'not-written') expect(values(name('s'))).not.toContain(`stopped${round}`)
+    }
+    expect(values(name('s')).at(-1)).toBe('after')
   })
 
   it('a primary that became read-only is left, and found again once it is writable', async () => {
