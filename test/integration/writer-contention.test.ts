@@ -41,7 +41,11 @@ describe.each(engineList)('a lock in somebody’s open transaction on %s', (engi
   it.each([
     ['on an existing row', async (name: string) => open(`CALL set_key(1, '${name}', 'theirs', 0)`), true],
     ['in an uncommitted insert (R24)', async (name: string) => open(`CALL set_key(1, '${name}', 'theirs', 0)`), false],
-    ['on a deleted row', async (name: string) => open(`DELETE FROM mc_stored_keys WHERE ns_id = 1 AND mc_key = '${name}'`), true],
+    [
+      'on a deleted row',
+      async (name: string) => open(`DELETE FROM mc_stored_keys WHERE ns_id = 1 AND mc_key = '${name}'`),
+      true,
+    ],
   ])('%s delays that key alone', async (_, lock, exists) => {
     const writer = world.writer(node())
     if (exists) await writer.openSession().submit(set(key('held'), 'first'))

@@ -150,12 +150,7 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
             await holder.query(`START TRANSACTION; CALL set_key(1, '${name('c')}', 'theirs', 0)`)
             const written = write(...given)
             written.catch(() => {})
-            await until('the batch to wait for the lock', async () => {
-              const [row] = await world.database.query<{ waiting: number }>(
-                "SELECT COUNT(*) AS waiting FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
-              )
-              return (row?.waiting ?? 0) > 0
-            })
+            await until('the batch to wait for the lock', async () => (await world.lockWaits()) > 0)
             proxy.cut()
             return written
           }

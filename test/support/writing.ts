@@ -118,6 +118,14 @@ export class WritingWorld {
     return row?.generation ?? 0
   }
 
+  /** Sessions that wait for a row's lock now. (information_schema.innodb_trx is a copy that isn't renewed while it is polled.) */
+  async lockWaits(): Promise<number> {
+    const [row] = await this.database.query<{ Value: string }>(
+      "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'",
+    )
+    return Number(row?.Value)
+  }
+
   async nowSeconds(): Promise<number> {
     const [row] = await this.database.query<{ now: number }>('SELECT UNIX_TIMESTAMP() AS now')
     return row?.now ?? 0
