@@ -80,6 +80,7 @@ function version(): string {
 /** `whitehole status | head -1` is no error. */
 function quietBrokenPipe(): void {
   for (const stream of [process.stdout, process.stderr]) {
+    if (stream.listenerCount('error') > 0) continue
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EPIPE') throw error
     })

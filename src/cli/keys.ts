@@ -5,18 +5,19 @@ import { openCluster } from '../compose/open-cluster.ts'
 import type { Finish } from './command-line.ts'
 import { exitCode, UsageError } from './exit.ts'
 import { clusterCommand, type CommonOptions, integer, requireNamespaceName } from './options.ts'
-import { print, printJson } from './output.ts'
+import { print, printJson, say } from './output.ts'
 
 export function getCommand(finish: Finish): Command {
   return keyCommand('get', 'Print the value of a key; 1 for a miss.').action(
     async (namespace: string, key: string, options: CommonOptions) => {
       const item = await use(options, { namespace, key }, (access) => access.get(key))
       if (options.json === true) {
-        printJson(item === undefined ? null : { namespace, key, flags: Number(item.flags), ...jsonValue(item.value) })
+        const found = item === undefined ? {} : { flags: Number(item.flags), ...jsonValue(item.value) }
+        printJson({ namespace, key, found: item !== undefined, ...found })
       } else if (item !== undefined) {
         print(item.value)
         if (process.stdout.isTTY) print('')
-      }
+      } else say(`${key} is not there`)
       finish(item === undefined ? exitCode.no : exitCode.done)
     },
   )

@@ -3,11 +3,11 @@ import { NamespaceAccess, type NamespaceSetting, namespaceSettings } from '../co
 import { openCluster } from '../compose/open-cluster.ts'
 import type { Finish } from './command-line.ts'
 import { exitCode, UsageError } from './exit.ts'
-import { clusterCommand, command, type CommonOptions, integer, requireNamespaceName } from './options.ts'
+import { clusterCommand, commandGroup, type CommonOptions, integer, requireNamespaceName } from './options.ts'
 import { print, printJson, table } from './output.ts'
 
 export function namespaceCommand(finish: Finish): Command {
-  const group = command('ns', 'Namespaces: list, create, show, set, flush, drop.')
+  const group = commandGroup('ns', 'Namespaces: list, create, show, set, flush, drop.')
   const commands = [listCommand, createCommand, showCommand, setCommand, flushCommand, dropCommand]
   for (const make of commands) group.addCommand(make(finish))
   return group

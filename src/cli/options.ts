@@ -15,6 +15,11 @@ export function command(name: string, summary: string): Command {
     .addOption(new Option('--verbose', 'print the stack of an error').env('WHITEHOLE_VERBOSE'))
 }
 
+/** Only a name for its commands: an option of its own would take theirs away. */
+export function commandGroup(name: string, summary: string): Command {
+  return new Command(name).description(summary)
+}
+
 /** A command for a running cluster, which it finds by one of three options. */
 export function clusterCommand(name: string, summary: string): Command {
   return command(name, summary)

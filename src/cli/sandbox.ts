@@ -3,7 +3,7 @@ import { defaultSandboxFolder } from '../compose/open-cluster.ts'
 import { controlProcess } from '../compose/sandbox-control.ts'
 import type { Finish } from './command-line.ts'
 import { exitCode } from './exit.ts'
-import { command, type CommonOptions, sandboxCommand } from './options.ts'
+import { commandGroup, type CommonOptions, sandboxCommand } from './options.ts'
 import { print, printJson } from './output.ts'
 
 const actions = [
@@ -13,7 +13,10 @@ const actions = [
 ] as const
 
 export function sandboxCommands(finish: Finish): Command {
-  const group = command('sandbox', 'Stop, start or kill one process of a running sandbox: db1, memcached2, node1 …')
+  const group = commandGroup(
+    'sandbox',
+    'Stop, start or kill one process of a running sandbox: db1, memcached2, node1 …',
+  )
   for (const [action, summary] of actions) {
     const one = sandboxCommand(action, summary)
       .argument('<name>', 'the process, as "whitehole status" names it')

@@ -150,6 +150,7 @@ class Node {
       }),
     )
     this.#http = await listenNodeHttp(httpAddress(this.#config.http.listen), {
+      state: () => ({ state: this.#applier.state, failure: this.#applier.failure ?? null }),
       status: () => this.#reporter.status(),
       metrics: registry,
       verify: (signal) => this.#reporter.verify(AbortSignal.any([signal, this.#abort.signal])),

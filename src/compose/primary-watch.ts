@@ -2,7 +2,8 @@ import type { Databases } from '../adapters/databases.ts'
 import type { Applier } from '../applier/applier.ts'
 import { covers } from '../domain/position.ts'
 
-const periodMilliseconds = 1000
+/** Each look is a connection to every database. */
+const periodMilliseconds = 2000
 
 /** Asks the primary now and then where it is and what time it has: for the lag, and for the expiry of what is applied. */
 export class PrimaryWatch {

@@ -14,11 +14,8 @@ const run = promisify(execFile)
  */
 const afterInstall = `DELETE FROM mysql.global_priv WHERE (User = 'root' AND Host <> 'localhost') OR User = '';\n`
 
-/** Makes a fresh MariaDB data directory, whole or not at all, and an empty one for temporary tables. Leaves data that exists alone. */
+/** Makes a fresh MariaDB data directory, whole or not at all. Leaves one that exists alone. */
 export async function makeDataDirectory(databaseFolder: string): Promise<void> {
-  const temporary = join(databaseFolder, 'tmp')
-  rmSync(temporary, { recursive: true, force: true })
-  mkdirSync(temporary, { recursive: true, mode: 0o700 })
   const data = join(databaseFolder, 'data')
   if (existsSync(data)) return
   const fresh = join(databaseFolder, 'data.new')
@@ -32,6 +29,8 @@ export async function makeDataDirectory(databaseFolder: string): Promise<void> {
       `--datadir=${fresh}`,
       '--auth-root-authentication-method=normal',
       '--skip-test-db',
+      // Of its own: whichever server starts in a shared one removes the temporary tables of the others.
+      `--tmpdir=${fresh}`,
       '--innodb-log-file-size=32M',
       `--extra-file=${extra}`,
       ...runAsRoot('--user=root'),

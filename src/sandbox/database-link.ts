@@ -75,8 +75,7 @@ export class DatabaseLink {
       'SELECT @@read_only AS readOnly, @@gtid_binlog_pos AS position, @@rpl_semi_sync_master_enabled AS semiSync',
     )
     const [clients] = await this.query<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'")
-    // Not from information_schema.PROCESSLIST: that fills a temporary table on disk each time, and asked twice a second it
-    // brought MariaDB 10.11.19 down once (SIGSEGV in ha_maria::drop_table).
+    // Not from information_schema.PROCESSLIST: that fills a temporary table on disk each time.
     const connections = await this.query<{ Id: number; User: string; Command: string }>('SHOW PROCESSLIST')
     const [replica] = await this.query<ReplicaRow>('SHOW SLAVE STATUS')
     if (own === undefined) throw new Error(`${this.name} gave no answer`)

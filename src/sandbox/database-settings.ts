@@ -12,8 +12,6 @@ export interface DatabaseSettings {
   readonly pidFile: string
   readonly errorLog: string
   readonly bindAddress: string
-  /** For temporary tables; the system's if it is not given. */
-  readonly temporaryDirectory?: string
 }
 
 /** Options for MariaDB 10.11 or later, as command-line arguments (they win over any option file). */
@@ -68,7 +66,6 @@ function common(settings: DatabaseSettings): string[] {
     `--bind-address=${settings.bindAddress}`,
     `--pid-file=${settings.pidFile}`,
     `--log-error=${settings.errorLog}`,
-    ...(settings.temporaryDirectory === undefined ? [] : [`--tmpdir=${settings.temporaryDirectory}`]),
     `--server-id=${settings.serverId}`,
     '--skip-name-resolve',
     // Writable only once whoever decides says so (SET GLOBAL read_only=0).

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { once } from 'node:events'
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -7,7 +8,7 @@ import { SandboxError } from './sandbox-error.ts'
 export async function requireFreePorts(wanted: readonly { port: number; name: string }[]): Promise<void> {
   const taken: string[] = []
   for (const { port, name } of wanted) {
-    if (!(await isFree(port))) taken.push(`${port} (for ${name}) ${holderText(port)}`)
+    if (!(await isFreeSoon(port))) taken.push(`${port} (for ${name}) ${holderText(port)}`)
   }
   if (taken.length === 0) return
   const shown = taken.slice(0, 3).join(', ') + (taken.length > 3 ? `, and ${taken.length - 3} more` : '')
@@ -15,6 +16,18 @@ export async function requireFreePorts(wanted: readonly { port: number; name: st
     `port ${shown}: stop that, or choose other ports with --base-port B (this sandbox uses B+11 to B+79)`,
   )
 }
+
+/** A program that was killed just now lets go of its port a moment after it is gone: its last thread does. */
+async function isFreeSoon(port: number): Promise<boolean> {
+  const deadline = performance.now() + lettingGoMilliseconds
+  while (!(await isFree(port))) {
+    if (holderOf(port) !== undefined || performance.now() > deadline) return false
+    await sleep(20)
+  }
+  return true
+}
+
+const lettingGoMilliseconds = 2000
 
 async function isFree(port: number): Promise<boolean> {
   const server = createServer()

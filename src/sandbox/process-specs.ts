@@ -27,7 +27,6 @@ export function databaseSpec(folder: SandboxFolder, plan: DatabasePlan): Process
     pidFile: join(own, 'server.pid'),
     errorLog: databaseLog(folder, plan.name),
     bindAddress: loopback,
-    temporaryDirectory: join(own, 'tmp'),
   })
   return {
     name: plan.name,

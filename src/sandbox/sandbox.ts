@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Connection } from 'mysql2/promise'
 import { closeDatabaseConnection } from '../adapters/databases.ts'
@@ -39,6 +39,7 @@ export interface SandboxOptions {
 
 const databasesReadySeconds = 90
 const nodesReadySeconds = 120
+const folderWatchMilliseconds = 2000
 /** A program that ends so often while everything starts won't start at all. */
 const failedStartsMax = 4
 
@@ -50,6 +51,7 @@ export class Sandbox {
   readonly #databases: readonly KeptDatabase[]
   readonly #keeper: PairKeeper | SingleKeeper
   #control: ControlServer | undefined
+  #folderWatch: NodeJS.Timeout | undefined
   #release: (() => void) | undefined
   #stopping = new AbortController()
   #started: Promise<void> | undefined
@@ -101,8 +103,20 @@ export class Sandbox {
     this.#stopping.signal.throwIfAborted()
     for (const spec of specs) this.#processes.set(spec.name, new SupervisedProcess(spec, this.#onChange))
     this.#control = await ControlServer.listen(folder.controlSocket, async (request) => this.#answer(request))
+    this.#watchFolder()
     await this.#startDatabases()
     await this.#startNodes()
+  }
+
+  /** Whoever removes the folder means the sandbox: no command could reach it any more. */
+  #watchFolder(): void {
+    const { folder, report } = this.#options
+    this.#folderWatch = setInterval(() => {
+      if (existsSync(folder.controlSocket)) return
+      clearInterval(this.#folderWatch)
+      report('the folder is gone: ending everything')
+      void this.kill().finally(() => this.#down.abort())
+    }, folderWatchMilliseconds)
   }
 
   /** In order: nodes, so that nobody waits for a write; memcached; the standby; the primary. Safe to call at any time. */
@@ -119,6 +133,7 @@ export class Sandbox {
 
   async #stop(): Promise<void> {
     this.abort()
+    clearInterval(this.#folderWatch)
     await this.#started?.catch(() => {})
     await this.#keeper.stop()
     await this.#stopAll(this.plan.nodes.map(({ name }) => name))

@@ -131,7 +131,8 @@ export class Lane {
         session.close()
       } catch (error) {
         session.sever()
-        if (!this.#stopping) this.#host.metrics.recoveries += 1
+        if (this.#stopping) break
+        this.#host.metrics.recoveries += 1
         this.#logger.warn({ lane: this.name, error: describeError(error) }, 'a writer lane lost its session')
       }
       this.#session = undefined
@@ -170,7 +171,8 @@ export class Lane {
   /** At once: `run` ends, and everything that is still here is answered. */
   stop(): void {
     this.#stopping = true
-    this.#session?.sever()
+    // An idle one says farewell (`run`); what is under way on another may still be executed.
+    if (this.#state !== 'idle') this.#session?.sever()
     this.wake()
     for (const item of [...this.queue.clear(), ...this.#underWay])
       if (!item.answered) this.#host.settle(item, notWritten())
@@ -414,14 +416,17 @@ export class Lane {
     this.queue.insert(items)
   }
 
-  /** Until `wake`, or for this long. */
+  /** Until `wake`, or for this long; a millisecond at least, so that no rounding of the clock turns a wait into a spin. */
   async #sleep(milliseconds: number): Promise<void> {
-    if (milliseconds <= 0 || this.#stopping) return
+    if (this.#stopping) return
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => {
-        this.#wake = undefined
-        resolve()
-      }, milliseconds)
+      const timer = setTimeout(
+        () => {
+          this.#wake = undefined
+          resolve()
+        },
+        Math.max(1, Math.ceil(milliseconds)),
+      )
       this.#wake = () => {
         clearTimeout(timer)
         resolve()

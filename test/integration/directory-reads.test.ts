@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { SqlDirectoryReads } from '../../src/adapters/directory-reads.ts'
 import { keyFromText } from '../../src/domain/key.ts'
+import { covers, parsePosition, type Position } from '../../src/domain/position.ts'
 import type { FollowedLog } from '../../src/domain/followed-log.ts'
 import { engineList } from '../support/databases.ts'
 import { until } from '../support/processes.ts'
@@ -79,6 +80,25 @@ describe.each(engineList)('the directory on %s', (engine) => {
       await theirs.query('ROLLBACK')
       await theirs.end()
     }
+  })
+
+  it.runIf(engine === 'mysql')('counts in what MySQL has committed and not yet counted as executed', async () => {
+    const targets: Position[] = []
+    const log: FollowedLog = {
+      position: undefined,
+      whenReached: async (target) => void targets.push(target),
+      watchLane: () => () => {},
+    }
+    const other = new SqlDirectoryReads({ databases: world.databases(), log, timeoutMilliseconds: 2000 })
+    const theirs = await world.database.connect({ database: 'memcached' })
+    const source = '3e11fa47-71ca-11e1-9e33-c80aa9429562'
+    await theirs.query(`SET GTID_NEXT='${source}:7'; START TRANSACTION`)
+    await other.versions(1, [keyFromText('one')])
+    await theirs.query("ROLLBACK; SET GTID_NEXT='AUTOMATIC'")
+    await other.versions(1, [keyFromText('one')])
+    expect(targets.map((target) => covers(target, parsePosition('mysql', `${source}:7`)))).toEqual([true, false])
+    other.close()
+    theirs.destroy()
   })
 
   it('asks for everything that waits in one packet', async () => {

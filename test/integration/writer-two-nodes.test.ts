@@ -111,12 +111,7 @@ describe.each(engineList)('two nodes and SQL users write to %s', (engine) => {
           await theirs.query(`START TRANSACTION; ${many}; CALL set_key(1, 'dead-y', 'theirs', 0)`)
           // Ours holds x and wants y, theirs holds y and wants x.
           winner = theirs.query("CALL set_key(1, 'dead-x', 'theirs', 0); COMMIT")
-          await until('theirs to wait', async () => {
-            const [row] = await world.database.query<{ waiting: number }>(
-              "SELECT COUNT(*) AS waiting FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
-            )
-            return (row?.waiting ?? 0) > 0
-          })
+          await until('theirs to wait', async () => (await world.lockWaits()) > 0)
           return write(...given)
         }
       },

@@ -176,6 +176,7 @@ async function makeTemplate(engine: Engine, template: string): Promise<void> {
       `--datadir=${fresh}`,
       '--auth-root-authentication-method=normal',
       '--skip-test-db',
+      `--tmpdir=${fresh}`,
       '--innodb-log-file-size=32M',
       ...user,
     ])

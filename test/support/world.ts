@@ -122,7 +122,13 @@ export class World {
     }
     const file = join(folder, 'config.yaml')
     await writeFile(file, stringify(config), { mode: 0o600 })
-    const node = new NodeProcess(`node${n}`, file, memcached, ports)
+    const node = new NodeProcess({
+      name: `node${n}`,
+      configFile: file,
+      unixSocket: join(folder, 'sock'),
+      memcached,
+      ports,
+    })
     this.nodes.push(node)
     node.start()
   }
@@ -141,14 +147,16 @@ export class NodeProcess {
   readonly name: string
   readonly memcached: Memcached
   readonly ports: { readonly main: number; readonly prefix: number; readonly sessions: number; readonly http: number }
+  readonly unixSocket: string
   readonly #configFile: string
   #program: Program | undefined
 
-  constructor(name: string, configFile: string, memcached: Memcached, ports: NodeProcess['ports']) {
-    this.name = name
-    this.memcached = memcached
-    this.ports = ports
-    this.#configFile = configFile
+  constructor(given: Pick<NodeProcess, 'name' | 'memcached' | 'ports' | 'unixSocket'> & { configFile: string }) {
+    this.name = given.name
+    this.memcached = given.memcached
+    this.ports = given.ports
+    this.unixSocket = given.unixSocket
+    this.#configFile = given.configFile
   }
 
   get program(): Program {

@@ -96,12 +96,15 @@ export class WritingWorld {
     this.#writers.clear()
   }
 
-  /** The directory's row of a key, numbers as text. */
+  /**
+   * The directory's row of a key, numbers as text. Under a lock: the log shows a transaction a moment before InnoDB does, so a
+   * plain read just after an acknowledgement may find the row as it was.
+   */
   async row(key: string, namespaceId = 1): Promise<DirectoryColumns | undefined> {
     const [row] = await this.database.query<DirectoryColumns>(
       `SELECT CAST(version AS CHAR) AS version, version >> 33 AS generation, expire, CAST(flags AS CHAR) AS flags, size,
         checksum, CAST(number AS CHAR) AS number, expire = 0 OR expire > UNIX_TIMESTAMP() AS live
-      FROM memcached.mc_stored_keys WHERE ns_id = ? AND mc_key = ?`,
+      FROM memcached.mc_stored_keys WHERE ns_id = ? AND mc_key = ? LOCK IN SHARE MODE`,
       [namespaceId, Buffer.from(key)],
     )
     return row
@@ -109,10 +112,18 @@ export class WritingWorld {
 
   async generation(namespaceId = 1): Promise<number> {
     const [row] = await this.database.query<{ generation: number }>(
-      'SELECT generation FROM memcached.mc_namespaces WHERE ns_id = ?',
+      'SELECT generation FROM memcached.mc_namespaces WHERE ns_id = ? LOCK IN SHARE MODE',
       [namespaceId],
     )
     return row?.generation ?? 0
+  }
+
+  /** Sessions that wait for a row's lock now. (information_schema.innodb_trx is a copy that isn't renewed while it is polled.) */
+  async lockWaits(): Promise<number> {
+    const [row] = await this.database.query<{ Value: string }>(
+      "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'",
+    )
+    return Number(row?.Value)
   }
 
   async nowSeconds(): Promise<number> {

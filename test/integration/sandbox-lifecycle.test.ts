@@ -1,0 +1,179 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { statSync } from 'node:fs'
+import { createConnection } from 'mysql2/promise'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { dialogue } from '../support/memcached.ts'
+import { until } from '../support/processes.ts'
+import { TestSandbox, whitehole, whiteholeCommand } from '../support/sandboxes.ts'
+
+let sandbox: TestSandbox
+beforeAll(async () => {
+  sandbox = await TestSandbox.make()
+  await sandbox.up()
+})
+afterAll(() => sandbox.remove())
+
+async function sql(database: string, statement: string): Promise<Record<string, unknown>[]> {
+  const connection = await createConnection({ socketPath: sandbox.socket(database), user: 'root' })
+  try {
+    const [rows] = await connection.query(statement)
+    return rows as Record<string, unknown>[]
+  } finally {
+    connection.destroy()
+  }
+}
+
+describe('a sandbox in the background', () => {
+  test('has a ready status of the shape that scripts rely on', async () => {
+    const { code, stdout } = await sandbox.run('status', '--json')
+    expect(code).toBe(0)
+    const base = sandbox.basePort
+    const at = (offset: number): string => `127.0.0.1:${base + offset}`
+    const text = expect.any(String)
+    const number = expect.any(Number)
+    const database = (index: number, role: string) => ({
+      name: `db${index}`,
+      engine: 'mariadb',
+      datacenter: 'dc1',
+      address: at(40 + index),
+      socket: sandbox.socket(`db${index}`),
+      role,
+      position: text,
+      pid: sandbox.pid(`db${index}`),
+    })
+    const node = (index: number) => ({
+      name: `node${index}`,
+      datacenter: 'dc1',
+      state: 'serving',
+      pid: sandbox.pid(`node${index}`),
+      http: `http://${at(20 + index)}`,
+      memcached: { address: at(30 + index), version: text, pid: sandbox.pid(`memcached${index}`) },
+      listeners: [
+        { address: at(10 + index), namespace: 'default' },
+        { address: at(60 + index), namespaceFrom: 'key' },
+        { address: at(70 + index), namespace: 'sessions' },
+      ],
+      source: at(42),
+      position: text,
+      lagSeconds: expect.anything(),
+    })
+    // A lag is known only after the first look.
+    await until('the lags', async () => !(await sandbox.run('status', '--json')).stdout.includes('"lagSeconds": null'))
+    expect(JSON.parse((await sandbox.run('status', '--json')).stdout)).toEqual({
+      ready: true,
+      topology: 'pair',
+      mode: 'paired',
+      epoch: number,
+      databases: [database(1, 'primary'), database(2, 'standby')],
+      nodes: [node(1), node(2)],
+      monitors: [],
+      namespaces: ['catalog', 'default', 'sessions'].map((name) => ({ id: number, name, generation: number, keys: 0 })),
+    })
+    expect(JSON.parse(stdout)).toHaveProperty('ready', true)
+  })
+
+  test('carries a value from one node to the other, and to both memcacheds', async () => {
+    const { basePort } = sandbox
+    expect(await dialogue(basePort + 11, 'set greeting 7 0 5\r\nhello\r\n', /\r\n$/)).toBe('STORED\r\n')
+    await until('the value on the other node', async () =>
+      (await dialogue(basePort + 12, 'get greeting\r\n', /END\r\n$/)).startsWith('VALUE greeting 7 5\r\nhello'),
+    )
+    for (const port of [basePort + 31, basePort + 32]) {
+      expect(await dialogue(port, 'get default:greeting\r\n', /END\r\n$/)).toBe(
+        'VALUE default:greeting 7 5\r\nhello\r\nEND\r\n',
+      )
+    }
+  })
+
+  test('is private: the folder, the secrets, and root over TCP', async () => {
+    for (const path of ['', '/secrets', '/db1', '/node1']) expect(statSync(sandbox.folder + path).mode & 0o077).toBe(0)
+    expect(statSync(`${sandbox.folder}/secrets/node`).mode & 0o777).toBe(0o600)
+    const connecting = createConnection({ host: '127.0.0.1', port: sandbox.basePort + 41, user: 'root' })
+    await expect(connecting).rejects.toThrow(/Access denied|not allowed/)
+  })
+
+  test('refuses a second up on its folder', async () => {
+    const { code, stderr } = await sandbox.run('up', '--detach')
+    expect(code).toBe(2)
+    expect(stderr).toContain('runs already')
+  })
+
+  test('without its standby is degraded and not unusable, its writes fail in time, and it recovers', async () => {
+    expect((await sandbox.run('sandbox', 'kill', 'db2')).code).toBe(0)
+    const { code, stdout } = await sandbox.run('status', '--json')
+    expect(code).toBe(1)
+    expect(JSON.parse(stdout)).toMatchObject({
+      ready: false,
+      databases: [{}, { role: 'unknown', position: null, pid: null }],
+    })
+    expect(await dialogue(sandbox.basePort + 11, 'set late 0 0 1\r\nx\r\n', /\r\n$/)).toMatch(/^SERVER_ERROR/)
+    expect((await sandbox.status()).databases[1]?.pid).toBeNull()
+    expect((await sandbox.run('sandbox', 'start', 'db2')).code).toBe(0)
+    await until('the sandbox to be ready', async () => (await sandbox.status()).ready)
+    await until('a write', async () =>
+      (await dialogue(sandbox.basePort + 11, 'set again 0 0 1\r\ny\r\n', /\r\n$/)).startsWith('STORED'),
+    )
+  })
+
+  test('starts a process that dies by itself, and commits the marker when the standby is back', async () => {
+    const marker = async (): Promise<number> => {
+      const [row] = await sql('db1', "SELECT value FROM memcached.mc_meta WHERE name = 'marker'")
+      return Number(row?.['value'])
+    }
+    const before = await marker()
+    const pid = sandbox.pid('db2')
+    process.kill(pid, 'SIGKILL')
+    await until('another db2, replicating', async () => {
+      const { ready, databases } = await sandbox.status()
+      return ready && databases[1]?.pid !== pid
+    })
+    await until('the marker', async () => (await marker()) > before)
+  })
+
+  test('gives the primary its role again after it was killed, with all that it had', async () => {
+    await sql('db1', "CALL memcached.set_key(memcached.ns('catalog'), 'kept', 'yes', 0)")
+    const pid = sandbox.pid('db1')
+    process.kill(pid, 'SIGKILL')
+    await until('db1 to be primary again', async () => {
+      const { ready, databases } = await sandbox.status()
+      return ready && databases[0]?.role === 'primary' && databases[0].pid !== pid
+    })
+    const get = async (): Promise<string> => (await sandbox.run('get', 'catalog', 'kept')).stdout
+    await until('the value on a node', async () => (await get()) === 'yes')
+  })
+})
+
+describe('a sandbox in the foreground', () => {
+  beforeAll(async () => {
+    expect((await sandbox.run('down')).code).toBe(0)
+  })
+
+  test('shows what runs and what to try, and ends everything on Ctrl-C, also when npm sends it twice', async () => {
+    const [command, ...before] = whiteholeCommand
+    const child = spawn(command, [...before, 'up', '--dir', sandbox.folder], { stdio: ['ignore', 'pipe', 'pipe'] })
+    let output = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (output += text))
+    const ended = once(child, 'exit')
+    await until(
+      'the nodes to be shown',
+      () => /node1 +serving/.test(output) && output.includes('Ctrl-C ends it'),
+      60_000,
+    )
+    expect(output).toMatch(/memccat --servers=127\.0\.0\.1:\d+ hello/)
+    child.kill('SIGINT')
+    child.kill('SIGINT')
+    expect(await ended).toEqual([0, null])
+    expect(sandbox.running()).toEqual([])
+    const order = [...output.matchAll(/ (node1|memcached1|db2|db1) stopped/g)].map(([, name]) => name)
+    // The standby goes before the primary.
+    expect(order).toEqual(['node1', 'memcached1', 'db2', 'db1'])
+  })
+
+  test('cannot change its topology', async () => {
+    const { code, stderr } = await whitehole('up', '--detach', '--topology', 'single', '--dir', sandbox.folder)
+    expect(code).toBe(2)
+    expect(stderr).toContain('is a "pair" and can\'t become a "single"')
+  })
+})
