@@ -122,6 +122,7 @@ describe.each(engineList)('the directory on %s', (engine) => {
   it('is away within the time while the database is stopped, and back afterwards', async () => {
     await versionOf('one')
     world.database.program.signal('SIGSTOP')
+    await until('all its threads to stand still', () => world.database.program.standsStill)
     const startedAt = performance.now()
     try {
       expect(await ending(versionOf('one').then(String))).toBe('database-away')
