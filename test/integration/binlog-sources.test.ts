@@ -75,6 +75,7 @@ describe.each(engineList)('a single database of %s', (engine) => {
   test('that stands still is given up within the time-out', async () => {
     const databases = new Databases({ ...databasesAt([database.port]).access, connectTimeoutMilliseconds: 300 })
     database.program.signal('SIGSTOP')
+    await until('all its threads to stand still', () => database.program.standsStill)
     try {
       await expect(databases.findPrimary()).rejects.toMatchObject({ code: 'database-away' })
     } finally {

@@ -41,6 +41,7 @@ describe('a single database with one node', () => {
     const node = world.node(1)
     await node.set('n', '1')
     world.primary.program.signal('SIGSTOP')
+    await until('all its threads to stand still', () => world.primary.program.standsStill)
     const { value, milliseconds } = await timed(node.set('n', '2'))
     world.primary.program.signal('SIGCONT')
     expect(value).toMatch(/^SERVER_ERROR/)
@@ -157,6 +158,7 @@ describe('a pair', () => {
     const [one, two] = [world.node(1), world.node(2)]
     await two.set('before', 'x')
     two.memcached.program.signal('SIGSTOP')
+    await until('all its threads to stand still', () => two.memcached.program.standsStill)
     expect(await one.ask('flush_all\r\n')).toBe('OK\r\n')
     // Node 2 knows nothing of the flush yet: its applier waits for its memcached.
     const late = two.set('after', 'y')
