@@ -91,9 +91,12 @@ describe.each(engineList)('a lock in somebody’s open transaction on %s', (engi
     expect(world.log.entriesOf(key('a')).map(({ value }) => value)).toEqual(['0', '1', '2', '3', '4'])
     expect(world.log.entriesOf(key('b')).map(({ value }) => value)).toEqual(['third', 'first'])
     // With nothing left in the side lane the session is back on the main one.
-    const { contended } = writer.metrics
-    await first.submit(set(key('a'), '5'))
-    expect(writer.metrics.contended).toBe(contended)
+    // (The log acknowledges a moment before the primary lets go of the row: a write at once may find it held.)
+    await until('a write that waits for nobody', async () => {
+      const { contended } = writer.metrics
+      await first.submit(set(key('a'), '5'))
+      return writer.metrics.contended === contended
+    })
   })
 
   it('on the namespace, as of an open flush, delays that namespace alone, and what follows is of the new generation', async () => {
