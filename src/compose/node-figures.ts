@@ -10,6 +10,8 @@ const states: readonly NodeState[] = ['starting', 'catching-up', 'rebuilding', '
 /** What `/metrics` of a node tells, beside the process's own figures. */
 export function nodeFigures(parts: {
   applier: Applier
+  /** Conditional commands that found their key evicted here. */
+  evictions: Readonly<{ asked: number; gone: number }>
   writer: WriterMetrics
   gateway: GatewayCounters
   lagSeconds: () => number | null
@@ -29,6 +31,12 @@ export function nodeFigures(parts: {
       kind: 'gauge',
       read: () => parts.lagSeconds() ?? undefined,
     },
+    counter(
+      'evicted_asked_total',
+      'Refusals over an item that this memcached has lost: the peers were asked.',
+      () => parts.evictions.asked,
+    ),
+    counter('evicted_everywhere_total', 'Of those: gone on every node.', () => parts.evictions.gone),
     ...applierFigures(applier),
     ...writerFigures(writer),
     ...gatewayFigures(gateway),
@@ -45,8 +53,11 @@ function applierFigures(applier: Applier): Figure[] {
       kind: 'counter',
       labels: ['kind'],
       read: () => {
-        const { stores, deletes, touches, dead } = counters
-        return Object.entries({ stores, deletes, touches, dead }).map(([kind, value]) => ({ labels: { kind }, value }))
+        const { stores, deletes, touches, stales, dead } = counters
+        return Object.entries({ stores, deletes, touches, stales, dead }).map(([kind, value]) => ({
+          labels: { kind },
+          value,
+        }))
       },
     },
     counter('applied_flushes_total', 'Flushes and creations of namespaces.', () => counters.flushes),

@@ -144,6 +144,7 @@ class Node {
       this.#config.name,
       nodeFigures({
         applier: this.#applier,
+        evictions: this.#arbitration.figures,
         writer: this.#writer.metrics,
         gateway: this.#counters,
         lagSeconds: this.#primaryWatch.lagSeconds,

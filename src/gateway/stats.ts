@@ -72,10 +72,13 @@ function detail(conversation: Conversation, reply: Reply, what: string): void {
     refuse(reply, 'CLIENT_ERROR usage: stats detail on|off|dump')
   } else {
     const shown = bound === undefined ? [...counters.entries()] : [[bound, counters.of(bound)] as const]
-    for (const [name, own] of shown) {
+    const lines = shown.map(([name, own]) => {
       const deletions = own.delete_hits + own.delete_misses
-      reply.add(`PREFIX ${name} get ${own.cmd_get} hit ${own.get_hits} set ${own.cmd_set} del ${deletions}\r\n`)
-    }
+      return `PREFIX ${name} get ${own.cmd_get} hit ${own.get_hits} set ${own.cmd_set} del ${deletions}\r\n`
+    })
+    // memcached puts the text of its dump, the last line included, into one statistic.
+    if (reply.form.dialect === 'binary') dialectOf(reply).stat(reply, 'detailed', `${lines.join('')}END\r\n`)
+    else reply.add(lines.join(''))
     dialectOf(reply).endStats(reply)
   }
 }

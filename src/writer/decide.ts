@@ -57,10 +57,12 @@ function store(turn: Turn, mutation: SetMutation): Result {
   const refusal = refusalOf(mutation, live)
   if (refusal !== undefined) return refusal
   const version = turn.drawVersion()
+  const stale = mutation.staleOnMismatch === true && isOther(live, mutation.compare)
   const kept = mutation.keepsAttributes === true ? live : undefined
-  const { flags, expiry } = kept ?? { flags: mutation.flags, expiry: turn.expiryOf(mutation.exptime) }
-  const row = turn.store(value, { version, expiry, flags })
-  if (mutation.staleOnMismatch === true && isOther(live, mutation.compare)) turn.markStale(row)
+  // What is stored as stale lives no longer than what it replaces would have.
+  const expiry = (stale ? live : kept)?.expiry ?? turn.expiryOf(mutation.exptime)
+  const row = turn.store(value, { version, expiry, flags: kept?.flags ?? mutation.flags })
+  if (stale) turn.markStale(row)
   return { kind: 'stored', version }
 }
 

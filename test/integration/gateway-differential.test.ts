@@ -1,39 +1,12 @@
 import * as fc from 'fast-check'
-import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { createConnection, type Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { converse } from '../support/converse.ts'
 import { newerMemcachedPath } from '../support/databases.ts'
-import { dialogue, Memcached, readUntil } from '../support/memcached.ts'
+import { dialogue, Memcached } from '../support/memcached.ts'
 import { MemoryGateway } from '../support/memory-gateway.ts'
-import { dialogues } from '../support/random-dialogues.ts'
-import { byteByByte, normalized } from '../support/transcripts.ts'
-
-const fence = /(^|\n)MN\r\n$/
-
-/** Sends the commands one by one, each behind the replies of the one before; a body that was announced too long takes the fence along. */
-async function converse(
-  port: number,
-  commands: readonly string[],
-  cut: (bytes: Buffer) => readonly Buffer[],
-): Promise<string[]> {
-  const socket = createConnection({ port, host: '127.0.0.1', noDelay: true })
-  await once(socket, 'connect')
-  const replies: string[] = []
-  try {
-    for (const command of commands) {
-      for (const piece of cut(Buffer.from(`${command}\r\nfoo\r\nmn\r\n`, 'latin1'))) await sent(socket, piece)
-      replies.push(normalized(await readUntil(socket, fence)))
-    }
-  } finally {
-    socket.destroy()
-  }
-  return replies
-}
-
-function sent(socket: Socket, piece: Buffer): Promise<void> {
-  return new Promise((resolve) => socket.write(piece, () => resolve()))
-}
+import { dialogues, expiringDialogues, reader, sizedDialogue, sizes } from '../support/random-dialogues.ts'
+import { byteByByte } from '../support/transcripts.ts'
 
 describe.runIf(existsSync(newerMemcachedPath))('a listener and memcached 1.6.45', () => {
   let memcached: Memcached
@@ -62,4 +35,47 @@ describe.runIf(existsSync(newerMemcachedPath))('a listener and memcached 1.6.45'
       await gateway.stop()
     }
   })
+
+  it('take and refuse values about the item limit alike', async () => {
+    const gateway = await MemoryGateway.start()
+    try {
+      await fc.assert(
+        fc.asyncProperty(sizes, async (given) => {
+          const commands = sizedDialogue(given)
+          const theirs = await converse(memcached.port, commands, (bytes) => [bytes])
+          const ours = await converse(gateway.port, commands, (bytes) => [bytes])
+          expect(ours.map(shortened)).toEqual(theirs.map(shortened))
+        }),
+        { numRuns: 40 },
+      )
+    } finally {
+      await gateway.stop()
+    }
+  })
+
+  it('forget what lives shortly alike', async () => {
+    const gateway = await MemoryGateway.start({ node: { itemCasIsVersion: true } })
+    const seed = Math.floor(Math.random() * 2 ** 31)
+    const [commands = []] = fc.sample(expiringDialogues, { numRuns: 1, seed })
+    const ports = [memcached.port, gateway.port]
+    const results: string[][] = []
+    try {
+      for (const port of ports) await dialogue(port, 'flush_all\r\n', /OK\r\n$/)
+      for (const port of ports) await converse(port, commands, (bytes) => [bytes])
+      // The longest of the short times is a second, and clocks count whole ones.
+      await new Promise((resolve) => setTimeout(resolve, 2200))
+      for (const port of ports) results.push(await converse(port, reader, (bytes) => [bytes]))
+    } finally {
+      await gateway.stop()
+    }
+    expect(results[1], `seed ${seed}`).toEqual(results[0])
+    const misses = results[0]?.filter((reply) => reply.startsWith('END')).length ?? 0
+    expect(misses).toBeGreaterThan(5)
+    expect(misses).toBeLessThan(reader.length - 5)
+  })
 })
+
+/** A difference of megabytes would not be readable. */
+function shortened(reply: string): string {
+  return reply.replace(/v{100,}/g, (run) => `{v*${run.length}}`)
+}

@@ -1,9 +1,12 @@
+import * as fc from 'fast-check'
 import { execFile } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { converse } from '../support/converse.ts'
 import { newerMemcachedPath } from '../support/databases.ts'
-import { dialogue } from '../support/memcached.ts'
+import { dialogue, Memcached } from '../support/memcached.ts'
+import { dialogues } from '../support/random-dialogues.ts'
 import { normalized, parseTranscript, play } from '../support/transcripts.ts'
 import { World } from '../support/world.ts'
 
@@ -40,6 +43,26 @@ describe.each([
     const answer = await play(main, scene)
     expect(normalized(answer.reply)).toBe(normalized(scene.reply))
   })
+
+  it.skipIf(missing || !existsSync(newerMemcachedPath))(
+    'answers random dialogues byte for byte as memcached 1.6.45',
+    async () => {
+      const memcached = await Memcached.start(['-I', '1m'], newerMemcachedPath)
+      const { main } = world.node(1).ports
+      try {
+        await fc.assert(
+          fc.asyncProperty(dialogues, async (commands) => {
+            for (const port of [memcached.port, main]) await dialogue(port, 'flush_all\r\n', /OK\r\n$/)
+            const theirs = await converse(memcached.port, commands, (bytes) => [bytes])
+            expect(await converse(main, commands, (bytes) => [bytes])).toEqual(theirs)
+          }),
+          { numRuns: 25 },
+        )
+      } finally {
+        await memcached.stop()
+      }
+    },
+  )
 
   it.skipIf(missing)("passes libmemcached's conformance suite for the text protocol whole: 27 of 27", async () => {
     const report = await memccapable(world.node(1).ports.main)

@@ -118,6 +118,10 @@ describe.each(engineList)('two nodes and SQL users write to %s', (engine) => {
     })
     const session = writer.openSession()
     await Promise.all([session.submit(set('dead-x', 'first')), session.submit(set('dead-w', 'first'))])
+    // The log shows a write before its locks are free: ours must not be found contended.
+    await world.database.query(
+      "SELECT 1 FROM memcached.mc_stored_keys WHERE ns_id = 1 AND mc_key = 'dead-x' FOR UPDATE",
+    )
     expect(await endings([session.submit(set('dead-x', 'ours')), session.submit(set('dead-y', 'ours'))])).toEqual([
       'stored',
       'stored',

@@ -189,7 +189,7 @@ export class MemoryNode {
     if (compare !== undefined && compare !== row.version) return { kind: 'exists', version: row.version }
     const old = this.items.get(this.#itemKey(namespaceId, key))?.value ?? Buffer.alloc(0)
     const joined = Buffer.concat(side === 'append' ? [old, value] : [value, old])
-    if (itemBytes(key.length, 0, joined.length) > itemBytesMaxDefault) {
+    if (itemBytes(key.length, Number(row.flags), joined.length) > itemBytesMaxDefault) {
       throw new WhiteholeError('value-too-large', 'it has grown over the item limit')
     }
     const mutation = { kind: 'set', namespaceId, key, value: joined, flags: 0n, exptime: 0, keepsAttributes: true }

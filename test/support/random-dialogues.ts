@@ -1,4 +1,5 @@
 import * as fc from 'fast-check'
+import { itemBytes } from '../../src/wire/memcached/item-size.ts'
 
 /**
  * Random dialogues with a memcached, to hold a listener against. Bytes that depend on what a server counts by itself (CAS tokens) are not
@@ -12,6 +13,7 @@ import * as fc from 'fast-check'
  * - `md … I` and `md … x` on a placeholder, `N` beside `T`: a placeholder is this node's alone, the log knows nothing of it. So the keys that are
  *   vivified are changed by nothing but `ms` and `md`.
  * - an opaque that is too long for `mg` and `ma`: memcached has touched, counted or vivified by then.
+ * - a stale item that is counted: memcached leaves it stale where the number needs no more room. So what is made stale is not counted.
  * - `t` in front of `N`: memcached tells the time that its new item had for an instant, none.
  * - a text key asked for in base64, and the reverse, with `k`: memcached echoes the form in which the item was stored.
  */
@@ -85,14 +87,11 @@ const metaSet = fc
   .tuple(
     key,
     value,
-    metaFlags([
-      letters('MS', 'ME', 'MR', 'MA', 'MP', 'Mx', 's', 'F7', 'Fx', 'C1', 'C0', 'I', opaqueTooLong),
-      timed('T'),
-    ]),
+    metaFlags([letters('MS', 'ME', 'MR', 'MA', 'MP', 'Mx', 's', 'F7', 'Fx', 'C1', 'C0', opaqueTooLong), timed('T')]),
   )
   .map(([k, v, f]) => `ms ${k} ${v.length}${f}\r\n${v}\r\n`)
 const metaDelete = fc
-  .tuple(key, metaFlags([letters('C1', 'C0', 'Cx', 'x', 'I', 'I', opaqueTooLong), timed('T')]))
+  .tuple(key, metaFlags([letters('C1', 'C0', 'Cx', 'x', opaqueTooLong), timed('T')]))
   .map(([k, f]) => `md ${k}${f}\r\n`)
 const metaCount = fc
   .tuple(key, metaFlags([letters('v', 'MI', 'MD', 'M+', 'M-', 'Mx', 'D5', 'J3', 'C1', 'C0', 'Dx', 'N0', 'N100')]))
@@ -102,6 +101,13 @@ const lease = fc
   .tuple(letters('x', 'y'), metaFlags([letters('v', 's', 'N100', 'N100', 'N0', 'R30', 'R200', 'Nx')]))
   .map(([k, f]) => `mg ${k}${f} t\r\n`)
 const fill = fc.tuple(letters('x', 'y'), letters('', ' T100', ' T10', ' q')).map(([k, f]) => `ms ${k} 3${f}\r\nnew\r\n`)
+/** Stale items too. */
+const stale = fc.oneof(
+  metaFlags([letters('I', 'I', 'I', 'x'), timed('T')]).map((f) => `md s${f}\r\n`),
+  metaFlags([letters('v', 's', 'f')]).map((f) => `mg s${f} t\r\n`),
+  metaFlags([letters('C1', 'C1', 'C0', 'I', 'I', 'MA', 'ME'), timed('T')]).map((f) => `ms s 1${f}\r\n7\r\n`),
+  letters('get s\r\n', 'touch s 100\r\n', 'append s 0 0 1\r\n8\r\n', 'delete s\r\n', 'replace s 0 0 0\r\n\r\n'),
+)
 const binaryKey = fc
   .tuple(
     letters('mg', 'md', 'ma'),
@@ -139,6 +145,7 @@ const meta = fc.oneof(
   metaCount,
   lease,
   fill,
+  stale,
   binaryKey,
   binarySet,
 )
@@ -148,3 +155,81 @@ export const dialogues: fc.Arbitrary<readonly string[]> = fc.array(fc.oneof(chan
   minLength: 1,
   maxLength: 40,
 })
+
+/** About memcached's item limit, which counts the key and the flags too. */
+export const sizes = fc.record({
+  keyBytes: fc.integer({ min: 1, max: 250 }),
+  offset: fc.integer({ min: -4, max: 4 }),
+  name: fc.constantFrom('set', 'add', 'ms', 'append', 'cas'),
+  clientFlags: fc.constantFrom(0, 1),
+  before: fc.boolean(),
+})
+
+export function sizedDialogue(given: typeof sizes extends fc.Arbitrary<infer T> ? T : never): readonly string[] {
+  const { keyBytes, offset, name, clientFlags, before } = given
+  const own = 'k'.repeat(keyBytes)
+  const body = 'v'.repeat(1024 * 1024 - itemBytes(keyBytes, clientFlags, 0) + offset)
+  const ends = [`get ${own}\r\n`, `delete ${own}\r\n`]
+  if (name === 'append') {
+    const first = `set ${own} ${clientFlags} 0 ${body.length - 1}\r\n${body.slice(1)}\r\n`
+    return [first, `append ${own} 0 0 1\r\nv\r\n`, ...ends]
+  }
+  const header =
+    name === 'ms' ? `ms ${own} ${body.length} F${clientFlags}` : `${name} ${own} ${clientFlags} 0 ${body.length}`
+  const command = `${header}${name === 'cas' ? ' 1' : ''}\r\n${body}\r\n`
+  return [...(before ? [`set ${own} 0 0 1\r\n1\r\n`] : []), command, ...ends]
+}
+
+const keysThatExpire = Array.from({ length: 80 }, (_key, index) => `e${index}`)
+export const reader = keysThatExpire.map((own) => `get ${own}\r\n`)
+const shortTime = letters('0', '1', '1', '100', '-1')
+
+/** Each key lives, by one way or the other, a second, long, or not at all. */
+export const expiringDialogues: fc.Arbitrary<readonly string[]> = fc
+  .tuple(
+    ...keysThatExpire.map((own) =>
+      fc
+        .array(
+          fc.tuple(
+            letters('set', 'touch', 'gat', 'incr', 'append', 'ms', 'ma', 'mg', 'md', 'add', 'x', 'man', 'mgn'),
+            shortTime,
+          ),
+          { minLength: 1, maxLength: 5 },
+        )
+        .map((steps) => [
+          `set ${own} 1 ${steps[0]?.[1] ?? '0'} 1\r\n1\r\n`,
+          ...steps.map(([name, e]) => expiringStep(name, own, e)),
+        ]),
+    ),
+  )
+  .map((all) => all.flat())
+
+function expiringStep(name: string, own: string, seconds: string): string {
+  switch (name) {
+    case 'set':
+    case 'add':
+      return `${name} ${own} 2 ${seconds} 1\r\n2\r\n`
+    case 'touch':
+      return `touch ${own} ${seconds}\r\n`
+    case 'gat':
+      return `gat ${seconds} ${own}\r\n`
+    case 'incr':
+      return `incr ${own} 1\r\n`
+    case 'append':
+      return `append ${own} 0 ${seconds} 1\r\n3\r\n`
+    case 'ms':
+      return `ms ${own} 1 T${seconds} F3\r\n4\r\n`
+    case 'ma':
+      return `ma ${own} T${seconds}\r\n`
+    case 'man':
+      return `ma ${own} N${seconds} J7\r\n`
+    case 'md':
+      return `md ${own} I T${seconds}\r\n`
+    case 'x':
+      return `md ${own} x T${seconds}\r\n`
+    case 'mgn':
+      return `mg ${own} R${seconds} v\r\n`
+    default:
+      return `mg ${own} T${seconds}\r\n`
+  }
+}

@@ -137,7 +137,8 @@ function metaSet(words: readonly string[], _form: unknown, limits: RequestLimits
     // An `add` looks at no token, and to join 0 is none.
     compare: mode === 'add' || (joins && compare === 0n) ? undefined : compare,
     vivify: joins ? flags.vivify : undefined,
-    staleOnMismatch: letters.has('I') && compare !== undefined && (mode === 'set' || mode === 'replace'),
+    // A token of 0 is older than none.
+    staleOnMismatch: letters.has('I') && (compare ?? 0n) !== 0n && (mode === 'set' || mode === 'replace'),
     value: noValue,
     form,
   }

@@ -286,14 +286,14 @@ describe('a conditional store is decided by the row', () => {
     expect(twice.kinds).toEqual(['stored', 'not-stored'])
   })
 
-  it('that is stale on a mismatch: stores and marks, under one version; a match is not marked, a miss refused', () => {
+  it('that is stale on a mismatch: stores and marks, under one version, until the former end; a match is not marked, a miss refused', () => {
     const stale = (compare: bigint) => set('v', 10, { compare, staleOnMismatch: true })
-    const { results, log, updates } = world({ rows: { k: {} } })(stale(1n))
+    const { results, log, updates } = world({ rows: { k: { expiry: base + 77 } } })(stale(1n))
     const version = log[0]?.version as Version
     expect(results).toEqual([{ kind: 'stored', version }])
     expect(log).toMatchObject([
-      { operation: operation.set, version, expiry: base + 10 },
-      { operation: operation.stale, version, expiry: base + 10, value: undefined },
+      { operation: operation.set, version, expiry: base + 77 },
+      { operation: operation.stale, version, expiry: base + 77, value: undefined },
     ])
     expect(updates).toMatchObject([{ version, sizeBytes: 1 }])
     expect(world({ rows: { k: {} } })(stale(present)).log).toHaveLength(1)
