@@ -215,21 +215,21 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     await session.submit(set(name('s'), 'before'))
     world.database.program.signal('SIGSTOP')
     await until('all its threads to stand still', () => world.database.program.standsStill)
-    const endings: string[] = []
+    const answers: string[] = []
     try {
       for (let round = 0; round < 3; round++) {
         const startedAt = performance.now()
-        endings.push(await ending(session.submit(set(name('s'), `stopped${round}`))))
+        answers.push(await ending(session.submit(set(name('s'), `stopped${round}`))))
         expect(performance.now() - startedAt).toBeLessThan(2500)
       }
     } finally {
       world.database.program.signal('SIGCONT')
     }
     // The signal may find the first one's COMMIT on its way.
-    expect(['not-written', 'outcome-unknown']).toContain(endings[0])
-    expect(endings.slice(1)).toEqual(['not-written', 'not-written'])
+    expect(['not-written', 'outcome-unknown']).toContain(answers[0])
+    expect(answers.slice(1)).toEqual(['not-written', 'not-written'])
     await until('writes to succeed', async () => (await ending(session.submit(set(name('s'), 'after')))) === 'stored')
-    for (const [round, told] of endings.entries()) {
+    for (const [round, told] of answers.entries()) {
       if (told === 'not-written') expect(values(name('s'))).not.toContain(`stopped${round}`)
     }
     expect(values(name('s')).at(-1)).toBe('after')
