@@ -1,13 +1,14 @@
 import { execFileSync } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
+import { question as arbitration } from './arbitration.ts'
 import { question as gets } from './gets.ts'
 import { question as log } from './log.ts'
 import { question as sets } from './sets.ts'
 import type { Question, Row } from './support/result.ts'
 
 /** `npm run bench [-- NAME…]`: asks the questions and writes their sections of bench/RESULTS.md; the others' sections stay. */
-const questions: readonly Question[] = [sets, gets, log]
+const questions: readonly Question[] = [sets, arbitration, gets, log]
 const file = new URL('RESULTS.md', import.meta.url)
 
 const wanted = process.argv.slice(2)
