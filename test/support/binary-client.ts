@@ -70,6 +70,11 @@ export class BinaryClient {
     return frames
   }
 
+  /** Sends no more; still reads. */
+  end(): void {
+    this.#socket.end()
+  }
+
   close(): void {
     this.#socket.destroy()
   }

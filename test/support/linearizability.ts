@@ -421,9 +421,17 @@ function explain(
 ): string {
   const placed = new Set(order)
   const left = steps.filter((step, n) => !placed.has(n) && step.deadline !== Infinity)
-  const shown = left.slice(0, 6).map(({ operation }) => describe(operation))
+  const shown = left.slice(0, 6).map(({ operation, after }) => {
+    const behind = [...after].filter((one) => left.includes(one))
+    return `${describe(operation)}${behind.length === 0 ? '' : `, which stands behind ${behind.map((one) => describe(one.operation)).join(' and ')}`}`
+  })
   const last = order.slice(-3).map((n) => describe((steps[n] as Step).operation))
-  return `no order explains the answers; after ${order.length} of ${steps.length} (last: ${last.join('; ')}), with ${state?.value ?? 'nothing'} stored, none of these can be next: ${shown.join('; ')}`
+  return [
+    `no order explains the answers: with ${state === undefined ? 'nothing' : `${state.value} (${state.token ?? 'token not told'})`} stored, none of these can be next`,
+    ...shown,
+    `after ${order.length} of ${steps.length}, last:`,
+    ...last,
+  ].join('\n  ')
 }
 
 const illegal = Symbol('not the answer in this state')
