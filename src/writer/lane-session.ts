@@ -14,6 +14,7 @@ import {
   type KeysByNamespace,
   type LanePlace,
   lockAndRead,
+  readDirty,
   lockNamespace,
   sessionSettings,
   writeAndCommit,
@@ -253,18 +254,23 @@ class SqlLaneSession implements LaneSession {
     const contendedNamespaces = new Set<NamespaceId>()
     for (const [id] of rowsOf(results, 3)) if (!namespaces.has(Number(id))) contendedNamespaces.add(Number(id))
     const rows = new Map<string, DirectoryRow>()
-    const contendedKeys = new Set<string>()
-    let index = 5
-    for (const id of keys.keys()) {
-      for (const row of rowsOf(results, index)) rows.set(`${id}:${keyOf(row)}`, readDirectory(row))
-      for (const row of rowsOf(results, index + 1)) {
-        const name = `${id}:${keyOf(row)}`
-        if (!rows.has(name)) contendedKeys.add(name)
-      }
-      index += 2
+    for (const [index, id] of [...keys.keys()].entries()) {
+      for (const row of rowsOf(results, 5 + index)) rows.set(`${id}:${keyOf(row)}`, readDirectory(row))
     }
+    const contendedKeys = await this.#seenDirty(missing(keys, rows))
     const [clock] = rowsOf(results, 4)[0] ?? []
     return { nowSeconds: Number(clock), namespaces, rows, contendedKeys, contendedNamespaces }
+  }
+
+  /** A round trip of its own, but none where every key was found: most writes are to keys that are there. */
+  async #seenDirty(keys: KeysByNamespace): Promise<ReadonlySet<string>> {
+    const seen = new Set<string>()
+    if (keys.size === 0) return seen
+    const results = await this.#asking.ask(readDirty(this.#dialect, keys))
+    for (const [index, id] of [...keys.keys()].entries()) {
+      for (const row of rowsOf(results, index)) seen.add(`${id}:${keyOf(row)}`)
+    }
+    return seen
   }
 
   async write(decision: Decision): Promise<void> {
@@ -311,6 +317,15 @@ function assertMoved(results: Results, place: LanePlace): void {
 function rowsOf(results: Results, index: number): readonly Row[] {
   const result = results[index]
   if (!Array.isArray(result)) throw new WhiteholeError('bad-schema', 'the database answered something else than rows')
+  return result
+}
+
+function missing(keys: KeysByNamespace, rows: ReadonlyMap<string, DirectoryRow>): KeysByNamespace {
+  const result = new Map<NamespaceId, readonly BatchKey[]>()
+  for (const [id, list] of keys) {
+    const absent = list.filter((key) => !rows.has(key.id))
+    if (absent.length > 0) result.set(id, absent)
+  }
   return result
 }
 

@@ -68,10 +68,16 @@ export function lockAndRead(dialect: Dialect, place: LanePlace, keys: KeysByName
     const lookUp = lookUpKeys(dialect, id, list)
     const lock = dialect === 'mariadb' ? 'FOR UPDATE SKIP LOCKED' : 'FOR UPDATE OF directory SKIP LOCKED'
     parts.push(`SELECT ${keyColumns} FROM ${lookUp} ${lock}`)
-    // A dirty read (READ UNCOMMITTED): it sees rows that somebody inserted and has not committed (races.md R24).
-    parts.push(`SELECT mc_key FROM ${lookUp}`)
   }
   return parts.join(';')
+}
+
+/**
+ * Asked for keys that the first round trip did not find: held by somebody, or not there? A dirty read (READ UNCOMMITTED): it sees rows
+ * that somebody inserted and has not committed (races.md R24).
+ */
+export function readDirty(dialect: Dialect, keys: KeysByNamespace): string {
+  return [...keys].map(([id, list]) => `SELECT mc_key FROM ${lookUpKeys(dialect, id, list)}`).join(';')
 }
 
 export type KeysByNamespace = ReadonlyMap<NamespaceId, readonly BatchKey[]>

@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { keyFromBytes, keyFromText } from '../../src/domain/key.ts'
 import { groupKeys } from '../../src/writer/lane-session.ts'
-import { lockAndRead, sessionSettings } from '../../src/writer/statements.ts'
+import { lockAndRead, readDirty, sessionSettings } from '../../src/writer/statements.ts'
 import { engineList } from '../support/databases.ts'
 import { until } from '../support/processes.ts'
 import { ending, endings, flush, remove, set, touch, WritingWorld } from '../support/writing.ts'
@@ -176,7 +176,11 @@ describe.each(engineList)('writes through %s', (engine) => {
       const key = keyFromText(`range${index}${'x'.repeat(index % 200)}`)
       return { id: `1:${key}`, namespaceId: 1, key, hex: Buffer.from(key).toString('hex') }
     })
-    const statements = lockAndRead(engine, { lane: 'x', incarnation: 1, sequence: 1 }, groupKeys(keys)).split(';')
+    const place = { lane: 'x', incarnation: 1, sequence: 1 }
+    const statements = [
+      ...lockAndRead(engine, place, groupKeys(keys)).split(';'),
+      ...readDirty(engine, groupKeys(keys)).split(';'),
+    ]
     const reads = statements.filter((text) => text.includes('mc_stored_keys'))
     expect(reads).toHaveLength(2)
     for (const statement of reads) {
