@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import { judge, type Operation } from './linearizability.ts'
+import { judge, type Leniency, type Operation } from './linearizability.ts'
 import { History, RecordingClient } from './recording-client.ts'
 import { World } from './world.ts'
 
@@ -7,7 +7,7 @@ const nodes = [1, 2] as const
 const connectionsPerNode = 6
 
 /** DESIGN §6.5 from outside: clients on two nodes want the same few keys, 10,000 times, and what each was told is judged together. */
-export function raceOnTwoNodes(memcachedPath: string): void {
+export function raceOnTwoNodes(memcachedPath: string, leniency: Leniency = {}): void {
   let world: World
   let history: History
   let clients: RecordingClient[] = []
@@ -45,7 +45,7 @@ export function raceOnTwoNodes(memcachedPath: string): void {
       expect(values[1]).toBe(values[0])
       last.set(key, values[0])
     }
-    expect(judge(history.operations)).toEqual([])
+    expect(judge(history.operations, leniency)).toEqual([])
     return last
   }
 
@@ -53,12 +53,12 @@ export function raceOnTwoNodes(memcachedPath: string): void {
     await Promise.all(clients.map(play))
   }
 
-  test('4,800 increments of three counters: none is lost, none is told twice', async () => {
+  test('6,000 increments of three counters: none is lost, none is told twice', async () => {
     const keys = ['hits0', 'hits1', 'hits2']
     for (const key of keys) await clients[0]?.ask(key, { kind: 'set', value: '0' })
     await everybody(async (client) => {
       // Pipelined, ten at a time.
-      for (let round = 0; round < 40; round++) {
+      for (let round = 0; round < 50; round++) {
         const batch = Array.from({ length: 10 }, (_, n) =>
           client.ask(keys[(round + n) % keys.length] as string, { kind: 'incr', delta: 1 }),
         )
@@ -76,7 +76,7 @@ export function raceOnTwoNodes(memcachedPath: string): void {
       expect(last.get(key)).toBe(String(told.length))
       sum += told.length
     }
-    expect(sum).toBe(connectionsPerNode * nodes.length * 400)
+    expect(sum).toBe(connectionsPerNode * nodes.length * 500)
   })
 
   test('1,200 adds of a hundred locks, all at once: each has exactly one winner, and is his', async () => {

@@ -52,8 +52,13 @@ export interface Operation {
   answer?: Answer
 }
 
+export interface Leniency {
+  /** Reads in one pipeline may overtake each other: of two, only one that was sent after the other's answer is later. */
+  readonly pipelinedReadsOvertake?: boolean
+}
+
 /** What is wrong with the history; empty: nothing. Operations of one connection stand in the order sent. */
-export function judge(operations: readonly Operation[]): string[] {
+export function judge(operations: readonly Operation[], leniency: Leniency = {}): string[] {
   const byKey = new Map<string, Operation[]>()
   for (const operation of operations) {
     if (operation.answer?.kind === 'failed') continue
@@ -61,7 +66,7 @@ export function judge(operations: readonly Operation[]): string[] {
     history.push(operation)
     byKey.set(operation.key, history)
   }
-  return [...byKey.values()].flatMap((history) => new KeyHistory(history).judge())
+  return [...byKey.values()].flatMap((history) => new KeyHistory(history, leniency).judge())
 }
 
 /** A change with what the history says about its place. */
@@ -69,10 +74,12 @@ interface Step {
   readonly operation: Operation
   /** It must have happened by then; Infinity: it may never have. */
   deadline: number
-  readonly after: Set<Step>
+  /** What must come before it, and the read that tells so. */
+  readonly after: Map<Step, Operation | undefined>
 }
 
 class KeyHistory {
+  readonly #leniency: Leniency
   readonly #key: string
   readonly #all: readonly Operation[]
   readonly #steps = new Map<Operation, Step>()
@@ -84,7 +91,8 @@ class KeyHistory {
   readonly #plainCounter: boolean
   #numbersInDoubt: boolean
 
-  constructor(operations: readonly Operation[]) {
+  constructor(operations: readonly Operation[], leniency: Leniency) {
+    this.#leniency = leniency
     this.#key = operations[0]?.key ?? ''
     this.#all = operations
     const resets = operations.filter(
@@ -114,7 +122,7 @@ class KeyHistory {
       this.#valuesSeen.set(answer.token, seen.add(answer.value))
     }
     if (isLocalRead(operation)) return
-    const step: Step = { operation, deadline: completed ?? Number.POSITIVE_INFINITY, after: new Set() }
+    const step: Step = { operation, deadline: completed ?? Number.POSITIVE_INFINITY, after: new Map() }
     this.#steps.set(operation, step)
     if (!mayHold(answer) || change.kind === 'get' || change.kind === 'delete') return
     if (answer?.kind === 'stored' && answer.token !== undefined) this.#owners.set(answer.token, step)
@@ -133,7 +141,7 @@ class KeyHistory {
     for (const step of this.#steps.values()) {
       if (step.operation.answer === undefined) continue
       const former = last.get(step.operation.connection)
-      if (former !== undefined) step.after.add(former)
+      if (former !== undefined) step.after.set(former, undefined)
       last.set(step.operation.connection, step)
     }
   }
@@ -152,7 +160,7 @@ class KeyHistory {
     if (writer.operation.invoked > completed) this.#problems.add(`${describe(read)}: stored only later`)
     writer.deadline = Math.min(writer.deadline, completed)
     const owner = answer.token === undefined ? undefined : this.#owners.get(answer.token)
-    if (owner !== undefined && owner !== writer) writer.after.add(owner)
+    if (owner !== undefined && owner !== writer) writer.after.set(owner, read)
   }
 
   /** The change that the answer shows to be in force, if it can be told. */
@@ -191,7 +199,10 @@ class KeyHistory {
       const earlier = former.get(operation.connection) ?? []
       if (isLocalRead(operation)) {
         // What is earlier still is before these.
-        const held = [earlier.findLast((one) => this.#shown(one) !== undefined), earlier.findLast(isRefusedAsLive)]
+        const held = [
+          earlier.findLast((one) => this.#shown(one) !== undefined && !this.#mayOvertake(one)),
+          earlier.findLast(isRefusedAsLive),
+        ]
         this.#judgeRead(
           operation,
           held.filter((one) => one !== undefined),
@@ -204,6 +215,10 @@ class KeyHistory {
     }
   }
 
+  #mayOvertake(read: Operation): boolean {
+    return this.#leniency.pipelinedReadsOvertake === true && isLocalRead(read)
+  }
+
   /** @param earlier what was answered before the read, where it was made */
   #judgeRead(read: Operation, earlier: readonly Operation[]): void {
     const shown = this.#shown(read)
@@ -213,7 +228,7 @@ class KeyHistory {
         continue
       }
       const before = this.#shown(one)
-      if (shown !== undefined && before !== undefined && before !== shown) shown.after.add(before)
+      if (shown !== undefined && before !== undefined && before !== shown) shown.after.set(before, read)
     }
   }
 
@@ -358,7 +373,7 @@ class Placement {
   constructor(steps: readonly Step[]) {
     this.steps = steps
     const numbers = new Map(steps.map((step, index) => [step, index]))
-    this.#after = steps.map((step) => [...step.after].map((one) => numbers.get(one) ?? -1))
+    this.#after = steps.map((step) => [...step.after.keys()].map((one) => numbers.get(one) ?? -1))
     this.#optional = steps.flatMap(({ deadline }, n) => (deadline === Infinity ? [n] : []))
     this.#placed = new Uint8Array(steps.length)
     this.#missing = steps.length - this.#optional.length
@@ -422,8 +437,11 @@ function explain(
   const placed = new Set(order)
   const left = steps.filter((step, n) => !placed.has(n) && step.deadline !== Infinity)
   const shown = left.slice(0, 6).map(({ operation, after }) => {
-    const behind = [...after].filter((one) => left.includes(one))
-    return `${describe(operation)}${behind.length === 0 ? '' : `, which stands behind ${behind.map((one) => describe(one.operation)).join(' and ')}`}`
+    const behind = [...after].filter(([one]) => left.includes(one))
+    const reasons = behind.map(
+      ([one, read]) => `${describe(one.operation)}${read === undefined ? '' : ` (because of ${describe(read)})`}`,
+    )
+    return `${describe(operation)}${reasons.length === 0 ? '' : `, behind ${reasons.join(' and ')}`}`
   })
   const last = order.slice(-3).map((n) => describe((steps[n] as Step).operation))
   return [

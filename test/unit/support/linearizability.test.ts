@@ -377,6 +377,17 @@ describe('reads', () => {
   })
 })
 
+test('reads in one pipeline stand in the order sent, save where that is not asked for', () => {
+  const pipeline = history(
+    ['a1', 1, 2, set('x'), stored()],
+    ['a1', 3, 4, set('y'), stored()],
+    ['b2', 5, 7, get, found('y')],
+    ['b2', 6, 8, get, found('x')],
+  )
+  expect(judge(pipeline)).toHaveLength(1)
+  expect(judge(pipeline, { pipelinedReadsOvertake: true })).toEqual([])
+})
+
 test('keys are judged each by itself', () => {
   const [first] = history(['a1', 1, 2, add('x'), stored()])
   const second: Operation = { ...(first as Operation), key: 'other', connection: 'b2', invoked: 3, completed: 4 }
