@@ -23,7 +23,7 @@ export function binaryGet(conversation: Conversation, reply: Reply, requestKey: 
   fetch(wanted, (item) => {
     const known = item === undefined ? undefined : conversation.tokens.of(wanted.itemKey, casNumber(item))
     if (item === undefined || known !== undefined || !conversation.tokens.askable) answer(wanted, item, known)
-    else void askDirectory(wanted, casNumber(item))
+    else void askDirectory(wanted, item)
   })
 }
 
@@ -36,13 +36,17 @@ interface Wanted {
   readonly itemKey: ItemKey
 }
 
-/** The version first, then the item once more: the other way round an old value would go out with a new token (races.md R23). */
-async function askDirectory(wanted: Wanted, casBefore: number): Promise<void> {
+/**
+ * Answers with the item that was read first, so that a read which was sent later never shows an older one. Its token is the directory's
+ * version where the item has not changed until the log had reached the directory's position (races.md R23: an old value must not go
+ * out with a new token); where it has, its own version is gone already, so no token could win.
+ */
+async function askDirectory(wanted: Wanted, first: CachedItem): Promise<void> {
   const { conversation, itemKey, namespace, key } = wanted
   const { directory, reads } = conversation.services
+  const casBefore = casNumber(first)
   const asked = await directory.versions(namespace.id, [key]).catch(() => undefined)
   if (asked === undefined) conversation.tokens.failed()
-  // Replies come in the order of the requests: a later fetch may be answered before them.
   if (!reads.serving) {
     fail(wanted.reply, notServing)
     return
@@ -54,10 +58,9 @@ async function askDirectory(wanted: Wanted, casBefore: number): Promise<void> {
       answer(wanted, undefined, undefined)
       return
     }
-    if (item !== undefined && version !== undefined && casNumber(item) === casBefore) {
-      conversation.tokens.remember(itemKey, casBefore, version)
-    }
-    answer(wanted, item, version)
+    const unchanged = item !== undefined && casNumber(item) === casBefore
+    if (unchanged && version !== undefined) conversation.tokens.remember(itemKey, casBefore, version)
+    answer(wanted, first, unchanged ? version : undefined)
   })
 }
 

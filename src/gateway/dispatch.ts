@@ -1,11 +1,12 @@
-import { isLeaseToken } from '../domain/local-reads.ts'
-import type { AnswerableRequest, ReplyForm, Request, StorageRequest } from '../wire/memcached/request.ts'
+import { isLeaseToken, itemCasIsVersion } from '../domain/local-reads.ts'
+import type { AnswerableRequest, ReplyForm, Request, RequestKey, StorageRequest } from '../wire/memcached/request.ts'
 import { count } from './arithmetic.ts'
 import type { Conversation } from './conversation.ts'
 import { dialectOf, done, refuse } from './dialects.ts'
 import { dump } from './dump.ts'
 import { flush } from './flush.ts'
 import { metaDebug, metaGet } from './meta-get.ts'
+import type { Naming } from './naming.ts'
 import { retrieve } from './retrieval.ts'
 import { protocolVersion, stats } from './stats.ts'
 import { invalidate, refuseOversize, remove, store, touch } from './storage.ts'
@@ -39,8 +40,24 @@ const companies: Readonly<Record<Request['kind'], Company>> = {
   quit: 'any',
 }
 
-export function companyOf(request: Request): Company {
-  return isLonely(request) ? 'alone' : companies[request.kind]
+export function companyOf(request: Request, naming: Naming): Company {
+  return isLonely(request) || asksDirectory(request, naming) ? 'alone' : companies[request.kind]
+}
+
+/**
+ * Reads its item only once the directory has told the token, which takes a while: a read that was sent behind it would be made before it,
+ * and the client would go back in time. (A binary GET answers with what it read at once: binary-get.ts.)
+ */
+function asksDirectory(request: Request, naming: Naming): boolean {
+  if (request.kind === 'meta-get') return request.withCas && keepsNoVersions(request.key, naming)
+  if (request.kind !== 'retrieval' || !request.withCas || request.form.dialect === 'binary') return false
+  return keepsNoVersions(request.keys[0] ?? '', naming)
+}
+
+/** All namespaces of a node are in one memcached. */
+function keepsNoVersions(key: RequestKey, naming: Naming): boolean {
+  const namespace = naming.find(key)
+  return namespace !== undefined && !itemCasIsVersion(namespace)
 }
 
 function isLonely(request: Request): boolean {

@@ -257,7 +257,7 @@ export class Session implements Conversation, ReplyWriter {
   }
 
   #fits(request: AnswerableRequest): boolean {
-    const company = companyOf(request)
+    const company = companyOf(request, this.naming)
     if (company === 'any') return true
     if (this.#inFlight > 0 && (company !== this.#company || company === 'alone')) return false
     this.#company = company

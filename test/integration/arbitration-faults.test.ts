@@ -87,9 +87,7 @@ describe.each(binaries)('nodes with %s, one behind a bad link, one killed', (mem
     const unknown = operations.filter(({ answer }) => answer === undefined)
     console.log(`${operations.length} operations, ${unknown.length} without an answer`)
     expect(unknown.length).toBeGreaterThan(0)
-    // arbitration-read-order.test.ts has by itself what is not asked for here.
-    const leniency = { pipelinedReadsOvertake: memcachedPath !== newerMemcachedPath }
-    expect(judge(operations, leniency)).toEqual([])
+    expect(judge(operations)).toEqual([])
   })
 })
 

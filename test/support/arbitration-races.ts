@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import { judge, type Leniency, type Operation } from './linearizability.ts'
+import { judge, type Operation } from './linearizability.ts'
 import { History, RecordingClient } from './recording-client.ts'
 import { World } from './world.ts'
 
@@ -7,7 +7,7 @@ const nodes = [1, 2] as const
 const connectionsPerNode = 6
 
 /** DESIGN §6.5 from outside: clients on two nodes want the same few keys, 10,000 times, and what each was told is judged together. */
-export function raceOnTwoNodes(memcachedPath: string, leniency: Leniency = {}): void {
+export function raceOnTwoNodes(memcachedPath: string): void {
   let world: World
   let history: History
   let clients: RecordingClient[] = []
@@ -45,7 +45,7 @@ export function raceOnTwoNodes(memcachedPath: string, leniency: Leniency = {}): 
       expect(values[1]).toBe(values[0])
       last.set(key, values[0])
     }
-    expect(judge(history.operations, leniency)).toEqual([])
+    expect(judge(history.operations)).toEqual([])
     return last
   }
 

@@ -52,13 +52,8 @@ export interface Operation {
   answer?: Answer
 }
 
-export interface Leniency {
-  /** Reads in one pipeline may overtake each other: of two, only one that was sent after the other's answer is later. */
-  readonly pipelinedReadsOvertake?: boolean
-}
-
 /** What is wrong with the history; empty: nothing. Operations of one connection stand in the order sent. */
-export function judge(operations: readonly Operation[], leniency: Leniency = {}): string[] {
+export function judge(operations: readonly Operation[]): string[] {
   const byKey = new Map<string, Operation[]>()
   for (const operation of operations) {
     if (operation.answer?.kind === 'failed') continue
@@ -66,7 +61,7 @@ export function judge(operations: readonly Operation[], leniency: Leniency = {})
     history.push(operation)
     byKey.set(operation.key, history)
   }
-  return [...byKey.values()].flatMap((history) => new KeyHistory(history, leniency).judge())
+  return [...byKey.values()].flatMap((history) => new KeyHistory(history).judge())
 }
 
 /** A change with what the history says about its place. */
@@ -79,7 +74,6 @@ interface Step {
 }
 
 class KeyHistory {
-  readonly #leniency: Leniency
   readonly #key: string
   readonly #all: readonly Operation[]
   readonly #steps = new Map<Operation, Step>()
@@ -91,8 +85,7 @@ class KeyHistory {
   readonly #plainCounter: boolean
   #numbersInDoubt: boolean
 
-  constructor(operations: readonly Operation[], leniency: Leniency) {
-    this.#leniency = leniency
+  constructor(operations: readonly Operation[]) {
     this.#key = operations[0]?.key ?? ''
     this.#all = operations
     const resets = operations.filter(
@@ -199,10 +192,7 @@ class KeyHistory {
       const earlier = former.get(operation.connection) ?? []
       if (isLocalRead(operation)) {
         // What is earlier still is before these.
-        const held = [
-          earlier.findLast((one) => this.#shown(one) !== undefined && !this.#mayOvertake(one)),
-          earlier.findLast(isRefusedAsLive),
-        ]
+        const held = [earlier.findLast((one) => this.#shown(one) !== undefined), earlier.findLast(isRefusedAsLive)]
         this.#judgeRead(
           operation,
           held.filter((one) => one !== undefined),
@@ -213,10 +203,6 @@ class KeyHistory {
       earlier.push(operation)
       former.set(operation.connection, earlier)
     }
-  }
-
-  #mayOvertake(read: Operation): boolean {
-    return this.#leniency.pipelinedReadsOvertake === true && isLocalRead(read)
   }
 
   /** @param earlier what was answered before the read, where it was made */
