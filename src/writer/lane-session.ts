@@ -120,6 +120,8 @@ export class LaneDatabases implements LaneDatabase {
       rowsAsArray: true,
       // The text is complete: mysql2 need not look for placeholders in megabytes of it.
       queryFormat: (sql: string) => sql,
+      // Nor keep a stack trace for each question.
+      trace: false,
     })
     const asking = new Asking(connection, this.#timeoutMilliseconds)
     try {
