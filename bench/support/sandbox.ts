@@ -31,6 +31,11 @@ export class BenchSandbox {
     return this.base + 10 + n
   }
 
+  /** Listener of node `n` that takes the namespace from the key. */
+  prefixed(n: number): number {
+    return this.base + 60 + n
+  }
+
   memcached(n: number): number {
     return this.base + 30 + n
   }
