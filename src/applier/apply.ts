@@ -2,6 +2,7 @@ import type { WritableCatalogue } from '../domain/catalogue.ts'
 import { WhiteholeError } from '../domain/errors.ts'
 import type { LaneEntry, LogEntry, NamespaceEntry, StaleEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
 import { samePosition, type Position } from '../domain/position.ts'
+import { failpoint, failpointArmed } from '../runtime/failpoints.ts'
 import type { FollowedPosition } from './followed-position.ts'
 import { type ExpiryClock, ItemCommands, memcachedExptime } from './item-commands.ts'
 import type { LogChunk } from './log-stream.ts'
@@ -98,18 +99,26 @@ export class Apply {
   async #applyBatch(batch: readonly LogChunk[]): Promise<void> {
     const end = batch.at(-1)
     if (end === undefined) return
+    failpoint('before-apply', () => holdsItems(batch))
     // Not awaited: one connection, so memcached reads the mark before the entries.
     const marked = this.#writeState(end.after)
     marked.catch(() => {})
+    if (failpointArmed('after-mark-before-apply')) {
+      await marked
+      failpoint('after-mark-before-apply', () => holdsItems(batch))
+    }
+    const dies = failpointArmed('mid-apply')
     for (const chunk of batch) {
       for (const entry of chunk.entries) {
         if (entry.kind === 'stale' && !this.#given.catalogue.staleItems) await this.#beginStaleItems(end.after)
         const barrier = this.#entry(entry)
         if (barrier !== undefined) await this.#flush(barrier, end.after)
+        if (dies) await this.#dieHalfWay()
       }
       if (chunk.last) this.#contains = chunk.after
     }
     await Promise.all([marked, this.#send()])
+    failpoint('after-apply-before-state', () => holdsItems(batch))
     this.#given.counters.batches++
     this.#given.counters.transactions += batch.length
     this.#tell(end.last)
@@ -192,6 +201,7 @@ export class Apply {
     await this.#send()
     const { itemCasIsVersion } = this.#given.session
     const watermark = itemCasIsVersion ? undefined : await this.#writeState(mayContain)
+    failpoint('mid-flush')
     this.#given.catalogue.merge(entry, watermark)
     this.#given.counters.flushes++
   }
@@ -204,6 +214,12 @@ export class Apply {
     this.#given.catalogue.noteStaleItems()
     await this.#send()
     await this.#writeState(mayContain)
+  }
+
+  async #dieHalfWay(): Promise<void> {
+    if (this.#commands.count === 0) return
+    await this.#send()
+    failpoint('mid-apply')
   }
 
   async #send(): Promise<void> {
@@ -236,4 +252,9 @@ export class Apply {
     this.#written = { contains: this.#contains, mayContain, revision: catalogue.revision }
     return session.writeState(formatMarks({ contains: this.#contains, mayContain, epoch }) + this.#namespacesText)
   }
+}
+
+/** A node's own start moves its lanes: nothing for a failpoint to die over. */
+function holdsItems(batch: readonly LogChunk[]): boolean {
+  return batch.some(({ entries }) => entries.some(({ kind }) => kind !== 'lane' && kind !== 'namespace'))
 }

@@ -13,6 +13,7 @@ import type { LoadedNodeConfig } from '../config/load.ts'
 import { describeError } from '../domain/errors.ts'
 import { GatewayCounters } from '../gateway/counters.ts'
 import { Gateway } from '../gateway/gateway.ts'
+import { armFailpoint } from '../runtime/failpoints.ts'
 import { createLogger, type Logger } from '../runtime/logger.ts'
 import { Desk } from '../peers/desk.ts'
 import { Peers } from '../peers/peers.ts'
@@ -28,6 +29,7 @@ import { NodeReporter } from './node-reporter.ts'
 /** Runs a node until it is told to stop. Resolves once everything of it is closed. */
 export async function runNode(config: LoadedNodeConfig): Promise<void> {
   const logger = createLogger({ level: config.log.level, name: config.name })
+  armFailpoint(process.env['WHITEHOLE_FAILPOINT'])
   const node = new Node(config, logger)
   const stop = stopSignal()
   try {

@@ -168,15 +168,13 @@ export class NodeProcess {
     return this.#program
   }
 
-  start(): void {
-    this.#program = new Program(process.execPath, [
-      '--import',
-      'tsx',
-      'src/main.ts',
-      'node',
-      '--config',
-      this.#configFile,
-    ])
+  /** @param environment for instance `WHITEHOLE_FAILPOINT` */
+  start(environment: NodeJS.ProcessEnv = {}): void {
+    this.#program = new Program(
+      process.execPath,
+      ['--import', 'tsx', 'src/main.ts', 'node', '--config', this.#configFile],
+      { env: { ...process.env, ...environment } },
+    )
   }
 
   async kill(): Promise<void> {
