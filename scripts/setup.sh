@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh [--test]
 #
-# --test adds what the tests need: libmemcached-tools, and the newer engines of scripts/engines.sh.
+# --test adds what the tests need: libmemcached-tools, pymemcache with its tests, and the newer engines of scripts/engines.sh.
 # No system service is needed, started or touched. When nothing is missing it takes a second.
 set -eu
 cd "$(dirname "$0")/.."
@@ -47,6 +47,14 @@ need mariadbd mariadb-server
 need mariadb-install-db mariadb-server
 need memcached memcached
 [ $for_tests = no ] || need memccat libmemcached-tools
+# Only a test wants it: whoever can't install it does without that one.
+if [ $for_tests = yes ] && ! { [ -d /usr/lib/python3/dist-packages/pymemcache/test ] && [ -d /usr/lib/python3/dist-packages/pytest ]; }; then
+  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+    missing="${missing:+$missing }python3-pymemcache python3-pytest"
+  else
+    echo "setup: without the packages python3-pymemcache and python3-pytest the suite of that client is skipped" >&2
+  fi
+fi
 
 # Debian starts a service that it installs, unless a policy forbids it. Whatever policy was there comes back afterwards.
 policy=/usr/sbin/policy-rc.d

@@ -111,7 +111,7 @@ export class Apply {
     for (const chunk of batch) {
       for (const entry of chunk.entries) {
         if (entry.kind === 'stale' && !this.#given.catalogue.staleItems) await this.#beginStaleItems(end.after)
-        const barrier = this.#entry(entry)
+        const barrier = this.#entry(entry, chunk.timestampSeconds)
         if (barrier !== undefined) await this.#flush(barrier, end.after)
         if (dies) await this.#dieHalfWay()
       }
@@ -125,11 +125,11 @@ export class Apply {
   }
 
   /** @returns a change that begins a generation: it comes into force at this very place */
-  #entry(entry: LogEntry): NamespaceEntry | undefined {
+  #entry(entry: LogEntry, committedSeconds: number): NamespaceEntry | undefined {
     const { catalogue, log } = this.#given
     switch (entry.kind) {
       case 'set':
-        this.#store(entry)
+        this.#store(entry, committedSeconds)
         return undefined
       case 'delete': {
         const namespace = catalogue.byId(entry.namespaceId)
@@ -138,10 +138,10 @@ export class Apply {
         return undefined
       }
       case 'touch':
-        this.#touch(entry)
+        this.#touch(entry, committedSeconds)
         return undefined
       case 'stale':
-        this.#stale(entry)
+        this.#stale(entry, committedSeconds)
         return undefined
       case 'lane':
         if (log.watches(entry.lane)) this.#lanes.push(entry)
@@ -153,7 +153,7 @@ export class Apply {
     }
   }
 
-  #store(entry: StoreEntry): void {
+  #store(entry: StoreEntry, committedSeconds: number): void {
     const { catalogue, clock, counters } = this.#given
     const namespace = catalogue.byId(entry.namespaceId)
     if (namespace === undefined || namespace.generation !== entry.generation) {
@@ -161,12 +161,12 @@ export class Apply {
       return
     }
     counters.stores++
-    const exptime = memcachedExptime(entry.expiry, clock)
+    const exptime = memcachedExptime(entry.expiry, committedSeconds, clock)
     if (exptime === undefined) this.#commands.delete(namespace.name, entry)
     else this.#commands.store(namespace.name, entry, exptime)
   }
 
-  #touch(entry: TouchEntry): void {
+  #touch(entry: TouchEntry, committedSeconds: number): void {
     const { catalogue, clock, counters } = this.#given
     const namespace = catalogue.byId(entry.namespaceId)
     if (namespace === undefined || namespace.generation !== entry.generation) {
@@ -174,12 +174,12 @@ export class Apply {
       return
     }
     counters.touches++
-    const exptime = memcachedExptime(entry.expiry, clock)
+    const exptime = memcachedExptime(entry.expiry, committedSeconds, clock)
     if (exptime === undefined) this.#commands.delete(namespace.name, entry)
     else this.#commands.touch(namespace.name, entry, exptime)
   }
 
-  #stale(entry: StaleEntry): void {
+  #stale(entry: StaleEntry, committedSeconds: number): void {
     const { catalogue, clock, counters } = this.#given
     const namespace = catalogue.byId(entry.namespaceId)
     if (namespace === undefined || namespace.generation !== entry.generation) {
@@ -187,7 +187,7 @@ export class Apply {
       return
     }
     counters.stales++
-    const exptime = memcachedExptime(entry.expiry, clock)
+    const exptime = memcachedExptime(entry.expiry, committedSeconds, clock)
     if (exptime === undefined) this.#commands.delete(namespace.name, entry)
     else this.#commands.stale(namespace.name, entry, exptime)
   }

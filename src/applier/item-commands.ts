@@ -1,6 +1,6 @@
 import { composeItemKey, type ItemKey, keyToBytes, needsBase64 } from '../domain/key.ts'
 import type { DeleteEntry, StaleEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
-import { type Expiry, expiryNever } from '../domain/mutation.ts'
+import { type Expiry, expiryNever, relativeExptimeMaxSeconds } from '../domain/mutation.ts'
 
 /**
  * Hot path: log entries → quiet memcached commands in one buffer (bench/replay.ts measures it). The frequent ones are silent on
@@ -95,16 +95,36 @@ export class ItemCommands {
 }
 
 /**
- * The log's absolute expiry in memcached's own clock (docs/adr/0004-expiry.md).
- * @returns 0 never (nor before 2038), undefined already over, else absolute seconds as memcached counts them
+ * The log's absolute expiry as memcached takes it (docs/adr/0004-expiry.md). Up to 30 days it is a relative one: memcached then counts whole
+ * seconds from its own last tick, as it does for a client of its own.
+ *
+ * @param committedSeconds the second of the primary's clock in which the entry was written
+ * @returns 0 never (nor before 2038), undefined already over, else seconds
  */
-export function memcachedExptime(expiry: Expiry, clock: ExpiryClock): number | undefined {
+export function memcachedExptime(expiry: Expiry, committedSeconds: number, clock: ExpiryClock): number | undefined {
   if (expiry === expiryNever) return 0
-  const remaining = expiry - clock.databaseNowSeconds()
+  const now = clock.databaseNowSeconds()
+  const remaining = remainingSeconds(expiry, committedSeconds, now)
   if (remaining <= 0) return undefined
-  const exptime = Math.max(1, Math.floor(clock.memcachedNowSeconds() + remaining))
+  if (remaining <= relativeExptimeMaxSeconds) return remaining
+  const exptime = Math.floor(clock.memcachedNowSeconds() + expiry - now)
   return exptime > exptimeMax ? 0 : exptime
 }
+
+/**
+ * Whole seconds. A fresh entry gets back the number that its client gave: the primary counted it from the beginning of its second, and to take off
+ * what has gone of that second would end an item of one second at once, more often than not.
+ */
+function remainingSeconds(expiry: Expiry, committedSeconds: number, nowSeconds: number): number {
+  const isFresh = nowSeconds < committedSeconds + freshSeconds
+  if (!isFresh) return Math.ceil(expiry - nowSeconds)
+  // Counted from the second before the one that the log tells: the write was under way when the clock ticked.
+  if (expiry === committedSeconds) return 1
+  return expiry - committedSeconds
+}
+
+/** The second itself, and half a one for the way. */
+const freshSeconds = 1.5
 
 /** memcached refuses a later one or takes it for another (tried): what ends after it does not end in this memcached's life. */
 const exptimeMax = 2 ** 31 - 1

@@ -102,7 +102,7 @@ export const expiryGone: Expiry = 1
 export function absoluteExpiry(exptime: Exptime, nowSeconds: number): Expiry {
   if (exptime === 0) return expiryNever
   if (exptime < 0) return expiryGone
-  if (exptime > relativeExptimeMaxSeconds) return exptime
+  if (exptime > relativeExptimeMaxSeconds) return exptime > nowSeconds ? exptime : expiryGone
   return Math.floor(nowSeconds) + exptime
 }
 

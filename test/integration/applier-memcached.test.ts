@@ -26,7 +26,15 @@ function transaction(...entries: LogEntry[]): LogChunk {
   sequence++
   const gtid = { dialect: 'mariadb', domain: 0, server: 1, sequence } as const
   const bytes = entries.reduce((sum, entry) => sum + (entry.kind === 'set' ? entry.value.length : 50), 0)
-  return { gtid, after: at(sequence), entries, bytes, first: true, last: true, timestampSeconds: Date.now() / 1000 }
+  return {
+    gtid,
+    after: at(sequence),
+    entries,
+    bytes,
+    first: true,
+    last: true,
+    timestampSeconds: Math.floor(Date.now() / 1000),
+  }
 }
 
 function store(key: string, value: string | Buffer, more: Partial<LogEntry & { kind: 'set' }> = {}): LogEntry {

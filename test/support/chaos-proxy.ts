@@ -13,6 +13,7 @@ export class ChaosProxy {
   readonly #pairs = new Set<{ client: Socket; target: Socket }>()
   readonly #silent = new Set<Direction>()
   #delayMilliseconds = 0
+  #sliceBytes = Number.POSITIVE_INFINITY
   #corrupt: ((data: Buffer) => Buffer) | undefined
   #bytesLeft = Number.POSITIVE_INFINITY
   #bytesToClient = 0
@@ -53,8 +54,14 @@ export class ChaosProxy {
     this.#silent.clear()
   }
 
+  /** What passes comes so much later, in its order, its end too. */
   delay(milliseconds: number): void {
     this.#delayMilliseconds = milliseconds
+  }
+
+  /** Cuts what passes into packets of at most so many bytes, in both directions. */
+  slice(bytes: number): void {
+    this.#sliceBytes = bytes
   }
 
   /** Lets `change` alter the next bytes to the client, once it returns others than it was given. */
@@ -97,6 +104,8 @@ export class ChaosProxy {
   #accept(client: Socket): void {
     const target = createConnection({ port: this.#targetPort, host: '127.0.0.1', allowHalfOpen: true })
     const pair = { client, target }
+    const toServer = new Passage(target)
+    const toClient = new Passage(client)
     this.#pairs.add(pair)
     const forget = (): void => {
       client.destroy()
@@ -104,8 +113,9 @@ export class ChaosProxy {
       this.#pairs.delete(pair)
     }
     for (const socket of [client, target]) socket.setNoDelay(true).on('error', forget).on('close', forget)
-    client.on('data', (data) => this.#pass('toServer', target, data)).on('end', () => target.end())
-    target.on('data', (data) => this.#passToClient(client, data)).on('end', () => client.end())
+    const end = (passage: Passage): void => passage.push(undefined, this.#pace())
+    client.on('data', (data) => this.#pass('toServer', toServer, data)).on('end', () => end(toServer))
+    target.on('data', (data) => this.#passToClient(toClient, data)).on('end', () => end(toClient))
     // A client that reads no more holds up the server, as without a proxy.
     client.on('drain', () => {
       if (this.#isReading) target.resume()
@@ -116,7 +126,7 @@ export class ChaosProxy {
     if (!this.#isReading) target.pause()
   }
 
-  #passToClient(client: Socket, data: Buffer): void {
+  #passToClient(client: Passage, data: Buffer): void {
     let bytes = data
     if (this.#corrupt !== undefined) {
       bytes = this.#corrupt(data)
@@ -135,13 +145,66 @@ export class ChaosProxy {
     }
   }
 
-  #pass(direction: Direction, socket: Socket, data: Buffer): void {
+  #pass(direction: Direction, passage: Passage, data: Buffer): void {
     if (this.#silent.has(direction)) return
     if (direction === 'toClient') this.#bytesToClient += data.length
-    const write = (): void => {
-      if (!socket.destroyed) socket.write(data)
+    passage.push(data, this.#pace())
+  }
+
+  #pace(): Pace {
+    return { delayMilliseconds: this.#delayMilliseconds, sliceBytes: this.#sliceBytes }
+  }
+}
+
+interface Pace {
+  readonly delayMilliseconds: number
+  readonly sliceBytes: number
+}
+
+/** One direction of one connection: what is pushed comes out in its order, each part by the pace that held when it was pushed. */
+class Passage {
+  readonly #socket: Socket
+  readonly #waiting: { readonly data: Buffer | undefined; readonly dueAt: number; readonly sliceBytes: number }[] = []
+  #passing = false
+
+  constructor(socket: Socket) {
+    this.#socket = socket
+  }
+
+  /** @param data undefined: the end */
+  push(data: Buffer | undefined, { delayMilliseconds, sliceBytes }: Pace): void {
+    const atOnce = delayMilliseconds === 0 && (data === undefined || data.length <= sliceBytes)
+    if (atOnce && !this.#passing) {
+      this.#put(data)
+      return
     }
-    if (this.#delayMilliseconds === 0) write()
-    else setTimeout(write, this.#delayMilliseconds)
+    this.#waiting.push({ data, dueAt: performance.now() + delayMilliseconds, sliceBytes })
+    if (!this.#passing) void this.#passOn()
+  }
+
+  async #passOn(): Promise<void> {
+    this.#passing = true
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
+      const { data, dueAt, sliceBytes } = next
+      const early = dueAt - performance.now()
+      if (early > 0) await new Promise((resolve) => setTimeout(resolve, early))
+      if (data === undefined || data.length <= sliceBytes) this.#put(data)
+      else await this.#slice(data, sliceBytes)
+    }
+    this.#passing = false
+  }
+
+  async #slice(data: Buffer, sliceBytes: number): Promise<void> {
+    for (let at = 0; at < data.length && !this.#socket.destroyed; at += sliceBytes) {
+      this.#put(data.subarray(at, at + sliceBytes))
+      // A turn of the event loop in between, so that each slice is a packet.
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+
+  #put(data: Buffer | undefined): void {
+    if (this.#socket.destroyed) return
+    if (data === undefined) this.#socket.end()
+    else this.#socket.write(data)
   }
 }
