@@ -23,6 +23,7 @@ interface Attributes {
 
 /** A key's row as the batch has it so far. */
 interface KeyState {
+  /** In the directory, or perhaps: an upsert is right in either case. */
   readonly present: boolean
   row: DirectoryRow | undefined
   change: 'none' | 'touched' | 'written'
@@ -60,7 +61,8 @@ export class Ledger {
     let state = this.#states.get(key)
     if (state === undefined) {
       const row = this.#facts.rows.get(key.id)
-      state = { present: row !== undefined, row, change: 'none', numberAt: undefined }
+      const present = row !== undefined || this.#facts.unread.has(key.id)
+      state = { present, row, change: 'none', numberAt: undefined }
       this.#states.set(key, state)
     }
     if (session !== undefined) this.#closeNumber(session, state)
@@ -158,7 +160,8 @@ export class Turn {
   store(value: Buffer, attributes: Attributes): DirectoryRow {
     const row = rowOf(value, attributes)
     this.#write(row)
-    this.#ledger.append(this.#state, { key: this.#key, operation: operation.set, ...attributes, value })
+    const { version, expiry, flags } = attributes
+    this.#ledger.append(this.#state, { key: this.#key, operation: operation.set, version, expiry, flags, value })
     return row
   }
 
@@ -216,6 +219,6 @@ export class Turn {
   }
 }
 
-function rowOf(value: Buffer, attributes: Attributes): DirectoryRow {
-  return { ...attributes, sizeBytes: value.length, checksum: crc32(value), number: counterOf(value) }
+function rowOf(value: Buffer, { version, expiry, flags }: Attributes): DirectoryRow {
+  return { version, expiry, flags, sizeBytes: value.length, checksum: crc32(value), number: counterOf(value) }
 }

@@ -10,6 +10,7 @@ import type {
   TouchMutation,
 } from '../domain/mutation.ts'
 import { Ledger, type Turn } from './batch-ledger.ts'
+import type { WriterMutation } from './pending.ts'
 import type { Decidable, Decision, DirectoryRow, Facts, Result } from './decision.ts'
 
 /**
@@ -68,6 +69,16 @@ function store(turn: Turn, mutation: SetMutation): Result {
 
 function isUnconditional({ mode, compare }: SetMutation): boolean {
   return compare === undefined && (mode === undefined || mode === 'set')
+}
+
+/** What was there before makes no difference to what it leaves behind, nor to its answer. */
+export function isBlind(mutation: WriterMutation): boolean {
+  return (
+    mutation.kind === 'set' &&
+    isUnconditional(mutation) &&
+    mutation.staleOnMismatch !== true &&
+    mutation.keepsAttributes !== true
+  )
 }
 
 /** A token makes `replace` a `cas`, and `add` doesn't look at it: as memcached has it. */

@@ -21,8 +21,10 @@ export interface Facts {
   readonly nowSeconds: number
   /** Absent: there is no such namespace. */
   readonly namespaces: ReadonlyMap<NamespaceId, NamespaceRow>
-  /** By the key's id; no row: the directory has none (proved by the INSERT). */
+  /** By the key's id; no row: the directory has none (proved by the INSERT), or it was not asked. */
   readonly rows: ReadonlyMap<string, DirectoryRow>
+  /** Not asked for, because whatever is there is overwritten: the batch's first mutation of each is a plain set. */
+  readonly unread: ReadonlySet<string>
 }
 
 /** Of the limits 0 means none. */
@@ -67,6 +69,7 @@ export interface LogRow {
 export interface Decision {
   /** Rows of keys that the directory lacked: a plain INSERT, which proves that it did. */
   readonly inserts: readonly DirectoryWrite[]
+  /** Rows that are there, and those of unread keys. */
   readonly updates: readonly DirectoryWrite[]
   readonly touches: readonly DirectoryTouch[]
   /** In the order of the mutations, save what was folded (batch-ledger.ts). */

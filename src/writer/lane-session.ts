@@ -8,6 +8,7 @@ import { type Version, versionFromNumber } from '../domain/version.ts'
 import type { BatchKey, Decision, DirectoryRow, Facts, NamespaceRow } from './decision.ts'
 import {
   bump,
+  canRefuseToWait,
   endThread,
   flushAndCommit,
   type FlushChange,
@@ -17,6 +18,7 @@ import {
   readDirty,
   lockNamespace,
   sessionSettings,
+  type Wanted,
   writeAndCommit,
 } from './statements.ts'
 
@@ -34,12 +36,19 @@ export interface LaneSession {
   readonly thread: Thread
   /** The largest packet that the server takes. */
   readonly packetBytesMax: number
+  /** Whether a statement of it can fail at once where a row is locked, instead of waiting a second at least. */
+  readonly canRefuseToWait: boolean
   /** Called once when the session is lost while nothing is asked on it. */
   onLost: (() => void) | undefined
   setIncarnation(lane: string, incarnation: number): Promise<void>
-  /** Opens the transaction. @throws LaneTakenError */
-  lockKeys(place: LanePlace, keys: KeysByNamespace): Promise<Locked>
-  write(decision: Decision): Promise<void>
+  /**
+   * Opens the transaction.
+   * @param wanted all namespaces of the batch, and the keys whose rows are locked and read
+   * @throws LaneTakenError
+   */
+  lockKeys(place: LanePlace, wanted: Wanted): Promise<Locked>
+  /** @param waits whether an upsert waits for a locked row: `never` only where the session can refuse to */
+  write(decision: Decision, waits: 'briefly' | 'never'): Promise<void>
   /** Opens the transaction. @throws LaneTakenError */
   lockNamespace(place: LanePlace, id: NamespaceId): Promise<LockedNamespace>
   flush(id: NamespaceId, change: FlushChange): Promise<void>
@@ -59,7 +68,7 @@ export interface Thread {
   readonly serverStartSeconds: number
 }
 
-export interface Locked extends Facts {
+export interface Locked extends Omit<Facts, 'unread'> {
   /** Held by somebody's open transaction. */
   readonly contendedKeys: ReadonlySet<string>
   readonly contendedNamespaces: ReadonlySet<NamespaceId>
@@ -220,12 +229,14 @@ function isResult(value: unknown): boolean {
 class SqlLaneSession implements LaneSession {
   readonly thread: Thread
   readonly packetBytesMax: number
+  readonly canRefuseToWait: boolean
   readonly #asking: Asking
   readonly #dialect: Dialect
 
   constructor(asking: Asking, dialect: Dialect, results: Results) {
     this.#asking = asking
     this.#dialect = dialect
+    this.canRefuseToWait = canRefuseToWait(dialect)
     const [id, serverId, packet] = rowsOf(results, 2)[0] ?? []
     const [, uptime] = rowsOf(results, 3)[0] ?? []
     this.thread = {
@@ -249,8 +260,9 @@ class SqlLaneSession implements LaneSession {
     await this.#asking.ask(bump(lane, incarnation))
   }
 
-  async lockKeys(place: LanePlace, keys: KeysByNamespace): Promise<Locked> {
-    const results = await this.#asking.ask(lockAndRead(this.#dialect, place, keys))
+  async lockKeys(place: LanePlace, wanted: Wanted): Promise<Locked> {
+    const { keys } = wanted
+    const results = await this.#asking.ask(lockAndRead(this.#dialect, place, wanted))
     assertMoved(results, place)
     const namespaces = new Map(rowsOf(results, 2).map(readNamespace))
     const contendedNamespaces = new Set<NamespaceId>()
@@ -275,8 +287,8 @@ class SqlLaneSession implements LaneSession {
     return seen
   }
 
-  async write(decision: Decision): Promise<void> {
-    await this.#asking.ask(writeAndCommit(this.#dialect, decision))
+  async write(decision: Decision, waits: 'briefly' | 'never'): Promise<void> {
+    await this.#asking.ask(writeAndCommit(this.#dialect, decision, waits))
   }
 
   async lockNamespace(place: LanePlace, id: NamespaceId): Promise<LockedNamespace> {

@@ -43,6 +43,8 @@ interface OpenBatch {
   readonly sentAt: number
 }
 
+/** Batches that read before they write, once one that did not met a locked row: where one is, more come. */
+const carefulBatches = 32
 /** Idle sessions are ended by the server after five seconds (statements.ts). */
 const pingMilliseconds = 1500
 const backOffMilliseconds = { first: 20, most: 1000 }
@@ -97,6 +99,8 @@ export class Lane {
   #attempts: number[] = []
   /** Sessions that may still hold the lane's row. */
   #formers: Thread[] = []
+  /** So many of the next batches read all their keys. */
+  #careful: number
   /** Transactions in a row that failed. */
   #failures = 0
   #wake: (() => void) | undefined
@@ -107,6 +111,8 @@ export class Lane {
     database: LaneDatabase
     host: LaneHost
     settings: LaneSettings
+    /** A plain set's key is not read before it is overwritten. The side lane has to know who holds what. */
+    mayBeBlind: boolean
     logger: Logger
   }) {
     this.name = given.name
@@ -115,6 +121,7 @@ export class Lane {
     this.#host = given.host
     this.#settings = given.settings
     this.#logger = given.logger
+    this.#careful = given.mayBeBlind ? 0 : Infinity
   }
 
   get state(): LaneState {
@@ -245,7 +252,8 @@ export class Lane {
     const startedAt = performance.now()
     let prepared: Prepared
     try {
-      prepared = await prepare(session, place, { items, random: this.#host.random })
+      const mayBeBlind = session.canRefuseToWait && this.#careful === 0
+      prepared = await prepare(session, place, { items, random: this.#host.random, mayBeBlind })
     } catch (error) {
       this.#underWay = []
       this.#putBack(items)
@@ -282,15 +290,22 @@ export class Lane {
     }
     this.#sequence = sequence
     this.#failures = 0
+    if (this.#careful > 0) this.#careful -= 1
     metrics.batches += 1
     metrics.batchItems += items.length
     metrics.commitSecondsSum += (performance.now() - startedAt) / 1000
   }
   /** Nothing of it was written, for certain. */
-  #takeBack({ items, absent }: Prepared, error: unknown): void {
+  #takeBack({ items, absent, blind }: Prepared, error: unknown): void {
     if (isRefusal(error)) {
       const refused = new WhiteholeError('not-written', 'the database refused the write', { cause: error })
       for (const item of items) if (!item.answered) this.#host.settle(item, refused)
+      return
+    }
+    if (blind && isLockWait(error)) {
+      // Somebody holds one of its rows: the next try finds out which.
+      this.#careful = carefulBatches
+      this.#putBack(items)
       return
     }
     // The INSERT waited for a row that neither read saw: somebody's open transaction removes it, or came in between. One at a time,

@@ -55,8 +55,8 @@ export function endThread(dialect: Dialect, threadId: number): string {
 }
 
 /** The first round trip of a batch (docs/adr/0006-batches.md). Keys sorted: two batches lock in one order. */
-export function lockAndRead(dialect: Dialect, place: LanePlace, keys: KeysByNamespace): string {
-  const ids = [...keys.keys()].join(',')
+export function lockAndRead(dialect: Dialect, place: LanePlace, { namespaces, keys }: Wanted): string {
+  const ids = namespaces.join(',')
   const parts = [
     moveLane(place),
     `SELECT ${namespaceColumns} FROM mc_namespaces WHERE ns_id IN (${ids}) ${share(dialect)}`,
@@ -82,12 +82,24 @@ export function readDirty(dialect: Dialect, keys: KeysByNamespace): string {
 
 export type KeysByNamespace = ReadonlyMap<NamespaceId, readonly BatchKey[]>
 
+/** What a batch's first round trip locks: all its namespaces, and the keys that are to be read. */
+export interface Wanted {
+  readonly namespaces: readonly NamespaceId[]
+  readonly keys: KeysByNamespace
+}
+
+/** MySQL's shortest lock wait is a second. */
+export function canRefuseToWait(dialect: Dialect): boolean {
+  return dialect === 'mariadb'
+}
+
 /** The second round trip. A statement that fails keeps the COMMIT behind it from being executed. */
-export function writeAndCommit(dialect: Dialect, decision: Decision): string {
+export function writeAndCommit(dialect: Dialect, decision: Decision, waits: 'briefly' | 'never'): string {
   const parts: string[] = []
   const { inserts, updates, touches, log } = decision
   if (inserts.length > 0) parts.push(insertInto(inserts))
-  if (updates.length > 0) parts.push(upsert(dialect, updates))
+  const patience = waits === 'never' ? 'SET STATEMENT innodb_lock_wait_timeout=0 FOR ' : ''
+  if (updates.length > 0) parts.push(patience + upsert(dialect, updates))
   if (touches.length > 0) parts.push(touch(dialect, touches))
   if (log.length > 0) parts.push(`INSERT INTO mc_storage (${logColumns}) VALUES ${log.map(logValues).join(',')}`)
   parts.push('COMMIT')

@@ -1,5 +1,6 @@
 import { WhiteholeError } from '../domain/errors.ts'
-import { decide } from './decide.ts'
+import { decide, isBlind } from './decide.ts'
+import type { NamespaceId } from '../domain/namespace.ts'
 import type { BatchKey, Decidable, Decision, Result } from './decision.ts'
 import { groupKeys, type LaneSession, type Locked, type LockedNamespace } from './lane-session.ts'
 import type { Contended, NamespaceMutation, Pending } from './pending.ts'
@@ -14,41 +15,53 @@ export interface Prepared {
   readonly contended: readonly { item: Pending; by: Contended | undefined }[]
   /** Items whose keys are to be inserted. */
   readonly absent: readonly Pending[]
+  /** Writes rows that it has neither locked nor read, and fails at once where one of them is locked by somebody. */
+  readonly blind: boolean
   /** The second round trip, with the COMMIT. */
   commit(): Promise<void>
 }
 
+interface Given {
+  readonly items: readonly Pending[]
+  readonly random: () => number
+  /** Keys that a plain set overwrites in any case need not be read. */
+  readonly mayBeBlind: boolean
+}
+
 /** The first round trip: opens the transaction, locks, reads, and decides. */
-export async function prepare(
-  session: LaneSession,
-  place: LanePlace,
-  given: { items: readonly Pending[]; random: () => number },
-): Promise<Prepared> {
+export async function prepare(session: LaneSession, place: LanePlace, given: Given): Promise<Prepared> {
   const [first] = given.items
   if (first !== undefined && first.key === undefined) return prepareFlush(session, place, first)
   return prepareKeys(session, place, given)
 }
 
-async function prepareKeys(
-  session: LaneSession,
-  place: LanePlace,
-  given: { items: readonly Pending[]; random: () => number },
-): Promise<Prepared> {
+async function prepareKeys(session: LaneSession, place: LanePlace, given: Given): Promise<Prepared> {
   const distinct = new Map<string, BatchKey>()
-  for (const { key } of given.items) if (key !== undefined && !distinct.has(key.id)) distinct.set(key.id, key)
-  const locked = await session.lockKeys(place, groupKeys([...distinct.values()].sort(compareKeys)))
+  const namespaces = new Set<NamespaceId>()
+  const unread = new Set<string>()
+  const read: BatchKey[] = []
+  for (const { key, mutation } of given.items) {
+    if (key === undefined || distinct.has(key.id)) continue
+    distinct.set(key.id, key)
+    namespaces.add(key.namespaceId)
+    if (given.mayBeBlind && isBlind(mutation)) unread.add(key.id)
+    else read.push(key)
+  }
+  const wanted = { namespaces: [...namespaces], keys: groupKeys(read.sort(compareKeys)) }
+  const locked = await session.lockKeys(place, wanted)
   const { items, contended } = separate(given.items, locked)
   const decidables = items.map(
     ({ mutation, key, order }) => ({ mutation, key: distinct.get(key?.id ?? ''), session: order }) as Decidable,
   )
-  const decision: Decision = decide(decidables, locked, given.random)
+  const decision: Decision = decide(decidables, { ...locked, unread }, given.random)
   const inserted = new Set(decision.inserts.map(({ key }) => key.id))
   return {
     items,
     results: decision.results,
     contended,
     absent: items.filter(({ key }) => key !== undefined && inserted.has(key.id)),
-    commit: async () => session.write(decision),
+    blind: unread.size > 0,
+    commit: async () => session.write(decision, unread.size > 0 ? 'never' : 'briefly'),
   }
 }
 
@@ -86,6 +99,7 @@ async function prepareFlush(session: LaneSession, place: LanePlace, item: Pendin
     results: [result],
     contended: [],
     absent: [],
+    blind: false,
     commit: async () => session.flush(mutation.namespaceId, change),
   }
 }

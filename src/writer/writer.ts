@@ -82,9 +82,9 @@ export class Writer implements Mutations {
     const given = { database, host, settings: laneSettings, logger }
     this.#mains = Array.from({ length: settings.lanes }, (_, index) => {
       const queue = new MainQueue((item) => this.#divertIfNeeded(item))
-      return { queue, lane: new Lane({ ...given, name: `${node}/${index}`, queue }) }
+      return { queue, lane: new Lane({ ...given, name: `${node}/${index}`, queue, mayBeBlind: true }) }
     })
-    this.#side = new Lane({ ...given, name: `${node}/side`, queue: new SideQueue() })
+    this.#side = new Lane({ ...given, name: `${node}/side`, queue: new SideQueue(), mayBeBlind: false })
     this.#lanes = [...this.#mains.map(({ lane }) => lane), this.#side]
   }
 

@@ -102,13 +102,13 @@ describe.each(engineList)('conditions are decided once for all nodes, on %s', (e
       settings: { lanes: 2 },
       onSession: (session) => {
         const write = session.write.bind(session)
-        session.write = async (decision) => {
+        session.write = async (decision, waits) => {
           questions += 1
           if (questions % 5 === 1) {
             session.sever()
             throw new Error('broken before the COMMIT')
           }
-          await write(decision)
+          await write(decision, waits)
           if (questions % 5 !== 3) return
           session.sever()
           throw new Error('broken behind the COMMIT')

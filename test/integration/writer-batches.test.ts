@@ -178,7 +178,7 @@ describe.each(engineList)('writes through %s', (engine) => {
     })
     const place = { lane: 'x', incarnation: 1, sequence: 1 }
     const statements = [
-      ...lockAndRead(engine, place, groupKeys(keys)).split(';'),
+      ...lockAndRead(engine, place, { namespaces: [1], keys: groupKeys(keys) }).split(';'),
       ...readDirty(engine, groupKeys(keys)).split(';'),
     ]
     const reads = statements.filter((text) => text.includes('mc_stored_keys'))

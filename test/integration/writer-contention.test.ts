@@ -68,6 +68,34 @@ describe.each(engineList)('a lock in somebody’s open transaction on %s', (engi
     })
   })
 
+  it('is met by a plain set that reads nothing before; for a while then all keys are read, until nobody is in the way', async () => {
+    const readKeys: number[] = []
+    const writer = world.writer(node(), {
+      onSession: (session) => {
+        const lockKeys = session.lockKeys.bind(session)
+        session.lockKeys = async (place, wanted) => {
+          readKeys.push([...wanted.keys.values()].flat().length)
+          return lockKeys(place, wanted)
+        }
+      },
+    })
+    // MySQL cannot refuse to wait: there every key is read first.
+    const blind = engine === 'mariadb' ? 0 : 1
+    const session = writer.openSession()
+    await session.submit(set(key('held'), 'first'))
+    expect(readKeys).toEqual([blind])
+    const theirs = await open(`CALL set_key(1, '${key('held')}', 'theirs', 0)`)
+    const ours = writer.openSession().submit(set(key('held'), 'ours'))
+    await until('the write to be found waiting', () => writer.metrics.contended > 0)
+    await session.submit(set(key('free')))
+    expect(readKeys.at(-1)).toBe(1)
+    await theirs.query('COMMIT')
+    expect(await ending(ours)).toBe('stored')
+    expect(world.log.entriesOf(key('held')).map(({ value }) => value)).toEqual(['first', 'theirs', 'ours'])
+    for (let round = 0; round < 40; round++) await session.submit(set(key('free')))
+    expect(readKeys.at(-1)).toBe(blind)
+  })
+
   it('delays what follows in the session, and no other session (R26)', async () => {
     const writer = world.writer(node())
     const [first, second] = [writer.openSession(), writer.openSession()]

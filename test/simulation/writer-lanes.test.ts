@@ -232,6 +232,7 @@ class ModelServer {
 class ModelSession implements LaneSession {
   readonly thread = { id: 1, serverId: 1, serverStartSeconds: 1 }
   readonly packetBytesMax = 64 * 1024 * 1024
+  readonly canRefuseToWait = true
   onLost: (() => void) | undefined
   readonly #server: ModelServer
   #severed: ((error: Error) => void) | undefined
@@ -251,7 +252,7 @@ class ModelSession implements LaneSession {
     })
   }
 
-  async lockKeys(...[place, keys]: Parameters<LaneSession['lockKeys']>): ReturnType<LaneSession['lockKeys']> {
+  async lockKeys(...[place, { keys }]: Parameters<LaneSession['lockKeys']>): ReturnType<LaneSession['lockKeys']> {
     return this.#ask(async () => {
       await this.#server.lock(`lane:${place.lane}`, this)
       const row = this.#server.lanes.get(place.lane)
@@ -275,15 +276,19 @@ class ModelSession implements LaneSession {
     })
   }
 
-  async write(...[decision]: Parameters<LaneSession['write']>): Promise<void> {
+  async write(...[decision, waits]: Parameters<LaneSession['write']>): Promise<void> {
     await this.#ask(async () => {
+      for (const { key } of decision.updates) {
+        if (waits === 'never' && (this.#server.locks.get(key.id) ?? this) !== this) throw sqlError(1205)
+        await this.#server.lock(key.id, this)
+      }
       for (const { key } of decision.inserts) {
         await this.#server.lock(key.id, this)
         if (this.#server.keys.has(key.id)) throw sqlError(1062)
       }
       const lane = this.#lane
       if (lane === undefined) throw new Error('no transaction')
-      for (const { key } of decision.inserts) this.#server.keys.add(key.id)
+      for (const { key } of [...decision.inserts, ...decision.updates]) this.#server.keys.add(key.id)
       this.#server.lanes.set(lane.name, lane)
       this.#server.commit({ rows: decision.log.map(({ value }: LogRow) => ({ value: String(value) })), lane })
       this.#server.unlock(this)

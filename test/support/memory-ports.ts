@@ -216,6 +216,7 @@ export class MemoryNode {
       nowSeconds: this.nowSeconds(),
       namespaces: new Map([[namespaceId, { generation: namespace.generation, ...limits }]]),
       rows: new Map(row === undefined ? [] : [[id, row]]),
+      unread: new Set<string>(),
     }
     const decision = decide([{ mutation, key: batchKey, session: undefined }], facts, Math.random)
     for (const write of [...decision.inserts, ...decision.updates]) this.#rows.set(id, write)

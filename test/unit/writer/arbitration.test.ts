@@ -104,7 +104,7 @@ class OneNode {
   decide(mutation: KeyMutation): Outcome {
     const batchKey: BatchKey = { id: `1:${mutation.key}`, namespaceId: 1, key: mutation.key, hex: '' }
     const namespaces = new Map([[1, { generation, defaultTtlSeconds: 0, maxTtlSeconds: 0, maxValueBytes: 0 }]])
-    const facts = { nowSeconds: 1_700_000_000, namespaces, rows: this.rows }
+    const facts = { nowSeconds: 1_700_000_000, namespaces, rows: this.rows, unread: new Set<string>() }
     const decision = decide([{ mutation, key: batchKey, session: undefined }], facts, Math.random)
     for (const row of [...decision.inserts, ...decision.updates]) this.rows.set(row.key.id, row)
     for (const { operation, version, flags, value } of decision.log) {

@@ -25,7 +25,9 @@ interface Step {
   readonly session: object
 }
 
-function world(given: { rows?: Record<string, Partial<DirectoryRow>>; namespace?: Partial<NamespaceRow> } = {}) {
+function world(
+  given: { rows?: Record<string, Partial<DirectoryRow>>; namespace?: Partial<NamespaceRow>; unread?: Set<string> } = {},
+) {
   const keys = new Map<string, Decidable['key']>()
   const rows = new Map<string, DirectoryRow>()
   for (const [key, row] of Object.entries(given.rows ?? {})) rows.set(`1:${key}`, { ...liveRow, ...row })
@@ -41,7 +43,7 @@ function world(given: { rows?: Record<string, Partial<DirectoryRow>>; namespace?
     })
     const namespaces = new Map([[1, { ...plain, ...given.namespace }]])
     const random = (): number => (drawn++ % 1000) / 1000
-    const decision = decide(batch, { nowSeconds: now, namespaces, rows }, random)
+    const decision = decide(batch, { nowSeconds: now, namespaces, rows, unread: given.unread ?? new Set() }, random)
     const kinds = decision.results.map((result) => (result instanceof WhiteholeError ? result.code : result.kind))
     const numbers = decision.results.map((result) => ('number' in result ? result.number : undefined))
     const values = decision.log.map(({ value }) => value?.toString())
@@ -97,6 +99,19 @@ describe('a batch of mutations is decided', () => {
   it('with an update where the directory has a row, and an insert where it has none', () => {
     expect(world({ rows: { k: {} } })(set())).toMatchObject({ inserts: [], updates: [{ key: { key } }] })
     expect(world()(set())).toMatchObject({ inserts: [{ key: { key } }], updates: [] })
+  })
+
+  it('with an update of a row that was not read, and what follows a set in the batch sees what that left', () => {
+    const unread = new Set(['1:k'])
+    const { updates, inserts, numbers, values } = world({ unread })(
+      set('7'),
+      step({ delta: 5n }),
+      set('x', 0, of('other')),
+    )
+    expect(updates).toMatchObject([{ key: { key: 'k' }, number: 12n }])
+    expect(inserts).toMatchObject([{ key: { key: 'other' } }])
+    expect(numbers[1]).toBe(12n)
+    expect(values).toEqual(['7', '12', 'x'])
   })
 
   it('under the generation that the namespace has, each version drawn anew and told to the client', () => {
