@@ -1,3 +1,4 @@
+import { accessSync, constants } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { openCluster, defaultSandboxFolder } from '../compose/open-cluster.ts'
@@ -16,7 +17,7 @@ interface UpOptions extends CommonOptions {
   readonly nodes?: number
   readonly topology?: 'pair' | 'single' | 'galera'
   readonly dc: number
-  readonly engine: string
+  readonly engine?: string
   readonly memory?: number
   readonly detach?: boolean
   readonly detachedChild?: boolean
@@ -34,7 +35,7 @@ export function upCommand(finish: Finish): Command {
       ]),
     )
     .option('--dc <number>', 'data centres', integer(1, 2), 1)
-    .option('--engine <name>', 'mariadb, or mysql:<path of mysqld>', 'mariadb')
+    .option('--engine <name>', 'mariadb, or mysql:<path of mysqld> (8.4 or later; default: mariadb)')
     .option('--memory <MiB>', 'of each memcached (default: 64)', integer(8, 1_000_000))
     .option('--detach', 'return when all is ready, and leave it running')
     .addOption(new Option('--detached-child').hideHelp())
@@ -55,21 +56,28 @@ export function upCommand(finish: Finish): Command {
 function wishesOf(options: UpOptions): SandboxWishes {
   if (options.topology === 'galera') throw new UsageError('--topology galera is not there yet: use pair or single')
   if (options.dc !== 1) throw new UsageError('--dc 2 is not there yet: one data centre only')
-  if (options.engine !== 'mariadb') {
-    const known = /^mysql:./.test(options.engine)
-    throw new UsageError(
-      known
-        ? '--engine mysql is not there yet: use mariadb'
-        : `"${options.engine}" is no engine: mariadb or mysql:<mysqld>`,
-    )
-  }
   const { basePort, nodes, topology, memory } = options
   return {
     ...(basePort === undefined ? {} : { basePort }),
     ...(nodes === undefined ? {} : { nodes }),
     ...(topology === undefined ? {} : { topology }),
+    ...(options.engine === undefined ? {} : { engine: engineOf(options.engine) }),
     ...(memory === undefined ? {} : { memoryMebibytes: memory }),
   }
+}
+
+/** @throws UsageError for what is none */
+function engineOf(text: string): string {
+  const path = /^mysql:(.+)$/.exec(text)?.[1]
+  if (text === 'mariadb') return text
+  if (path === undefined) throw new UsageError(`"${text}" is no engine: mariadb, or mysql:<path of mysqld>`)
+  const mysqld = resolve(path)
+  try {
+    accessSync(mysqld, constants.X_OK)
+  } catch {
+    throw new UsageError(`${mysqld} can't be run: --engine mysql:<path> names the server program, mysqld`)
+  }
+  return `mysql:${mysqld}`
 }
 
 async function detached(dir: string, options: UpOptions): Promise<void> {

@@ -2,11 +2,13 @@ import type { Connection } from 'mysql2/promise'
 import { closeDatabaseConnection } from '../adapters/databases.ts'
 import { formatPosition } from '../domain/position.ts'
 import { askControl, type ProcessReport } from '../sandbox/control.ts'
-import { DatabaseLink, type DatabaseView } from '../sandbox/database-link.ts'
+import { DatabaseLink } from '../sandbox/database-link.ts'
+import type { DatabaseView } from '../sandbox/database-sql.ts'
 import { SandboxFolder } from '../sandbox/folder.ts'
 import { SandboxError } from '../sandbox/sandbox-error.ts'
 import {
   type DatabasePlan,
+  dialectOf,
   type NodePlan,
   planOf,
   type SandboxPlan,
@@ -36,7 +38,10 @@ export class SandboxCluster implements Cluster {
     this.#settings = settings
     this.#plan = planOf(settings)
     this.#links = new Map(
-      this.#plan.databases.map(({ name }) => [name, new DatabaseLink(name, folder.databaseSocket(name))]),
+      this.#plan.databases.map(({ name }) => [
+        name,
+        new DatabaseLink({ name, dialect: dialectOf(settings), socketPath: folder.databaseSocket(name) }),
+      ]),
     )
   }
 
@@ -112,7 +117,7 @@ export class SandboxCluster implements Cluster {
     const view = pid === null || link === undefined ? undefined : await look(link)
     return {
       name: plan.name,
-      engine: 'mariadb',
+      engine: dialectOf(this.#settings),
       datacenter: plan.datacenter,
       address: `127.0.0.1:${plan.port}`,
       socket: this.#folder.databaseSocket(plan.name),

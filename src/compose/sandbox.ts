@@ -4,7 +4,7 @@ import { rotate } from '../sandbox/rotate.ts'
 import { nodeUser } from '../sandbox/process-specs.ts'
 import { Sandbox } from '../sandbox/sandbox.ts'
 import { SandboxError } from '../sandbox/sandbox-error.ts'
-import { defaultSettings, namespacesAtStart, type SandboxSettings } from '../sandbox/topology.ts'
+import { defaultSettings, dialectOf, namespacesAtStart, type SandboxSettings } from '../sandbox/topology.ts'
 import { initializeSchema } from '../schema/initialize.ts'
 import type { Accounts } from '../schema/accounts.ts'
 
@@ -18,6 +18,15 @@ export function composeSandbox(path: string, wishes: SandboxWishes, report: (mes
   if (former !== undefined && wishes.topology !== undefined && wishes.topology !== former.topology) {
     throw new SandboxError(
       `the sandbox in ${folder.path} is a "${former.topology}" and can't become a "${wishes.topology}": choose another folder with --dir`,
+    )
+  }
+  if (
+    former !== undefined &&
+    wishes.engine !== undefined &&
+    dialectOf({ engine: wishes.engine }) !== dialectOf(former)
+  ) {
+    throw new SandboxError(
+      `the databases in ${folder.path} are of "${former.engine}" and can't be run by "${wishes.engine}": choose another folder with --dir`,
     )
   }
   const settings = { ...defaultSettings, ...former, ...wishes }

@@ -15,15 +15,10 @@ const run = promisify(execFile)
 const afterInstall = `DELETE FROM mysql.global_priv WHERE (User = 'root' AND Host <> 'localhost') OR User = '';\n`
 
 /** Makes a fresh MariaDB data directory, whole or not at all. Leaves one that exists alone. */
-export async function makeDataDirectory(databaseFolder: string): Promise<void> {
-  const data = join(databaseFolder, 'data')
-  if (existsSync(data)) return
-  const fresh = join(databaseFolder, 'data.new')
-  rmSync(fresh, { recursive: true, force: true })
-  mkdirSync(fresh, { recursive: true, mode: 0o700 })
+export async function makeMariadbDirectory(databaseFolder: string): Promise<void> {
   const extra = join(databaseFolder, 'after-install.sql')
-  writeFileSync(extra, afterInstall)
-  try {
+  await makeDirectory(databaseFolder, async (fresh) => {
+    writeFileSync(extra, afterInstall)
     await run(findProgram('mariadb-install-db'), [
       '--no-defaults',
       `--datadir=${fresh}`,
@@ -35,11 +30,29 @@ export async function makeDataDirectory(databaseFolder: string): Promise<void> {
       `--extra-file=${extra}`,
       ...runAsRoot('--user=root'),
     ])
+  }).finally(() => rmSync(extra, { force: true }))
+}
+
+/** The same of a MySQL whose server is at `mysqld`. Its root is `root@localhost` alone: with skip_name_resolve nobody is that over TCP. */
+export async function makeMysqlDirectory(databaseFolder: string, mysqld: string): Promise<void> {
+  await makeDirectory(databaseFolder, async (fresh) => {
+    const temporary = `--tmpdir=${databaseFolder}`
+    const options = ['--mysqlx=0', '--innodb-redo-log-capacity=32M', ...runAsRoot('--user=root')]
+    await run(mysqld, ['--no-defaults', '--initialize-insecure', `--datadir=${fresh}`, temporary, ...options])
+  })
+}
+
+async function makeDirectory(databaseFolder: string, fill: (fresh: string) => Promise<void>): Promise<void> {
+  const data = join(databaseFolder, 'data')
+  if (existsSync(data)) return
+  const fresh = join(databaseFolder, 'data.new')
+  rmSync(fresh, { recursive: true, force: true })
+  mkdirSync(fresh, { recursive: true, mode: 0o700 })
+  try {
+    await fill(fresh)
   } catch (error) {
     const { stderr, message } = error as { stderr?: string; message: string }
     throw new SandboxError(`a database could not be made in ${databaseFolder}: ${lastLines(stderr || message, 3)}`)
-  } finally {
-    rmSync(extra, { force: true })
   }
   renameSync(fresh, data)
 }

@@ -1,29 +1,9 @@
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise'
 import { severDatabaseConnection } from '../adapters/databases.ts'
-import { parsePosition, type Position } from '../domain/position.ts'
-
-/** What a database says of itself. */
-export interface DatabaseView {
-  readonly readOnly: boolean
-  /** The end of its own log: with log_slave_updates all that it has, its relay log aside. */
-  readonly position: Position
-  readonly semiSyncPrimary: boolean
-  /** Semi-synchronous standbys attached. */
-  readonly semiSyncClients: number
-  /** Connection ids of attached standbys: a new one is a reconnect. */
-  readonly attached: readonly number[]
-  readonly replica: ReplicaView | undefined
-}
-
-export interface ReplicaView {
-  readonly primaryPort: number
-  readonly ioRunning: boolean
-  readonly connected: boolean
-  readonly applying: boolean
-  /** What it received. */
-  readonly received: Position
-  readonly error: string
-}
+import type { Dialect } from '../domain/position.ts'
+import { mariadbSql } from './database-sql-mariadb.ts'
+import { mysqlSql } from './database-sql-mysql.ts'
+import type { DatabaseSql, DatabaseView, Source } from './database-sql.ts'
 
 const connectMilliseconds = 2000
 const answerMilliseconds = 5000
@@ -31,11 +11,13 @@ const answerMilliseconds = 5000
 /** Root's connection to one database of the sandbox, over its unix socket; made anew after a failure. */
 export class DatabaseLink {
   readonly name: string
+  readonly sql: DatabaseSql
   readonly #socketPath: string
   #connection: Promise<Connection> | undefined
 
-  constructor(name: string, socketPath: string) {
+  constructor({ name, dialect, socketPath }: { name: string; dialect: Dialect; socketPath: string }) {
     this.name = name
+    this.sql = dialect === 'mariadb' ? mariadbSql : mysqlSql
     this.#socketPath = socketPath
   }
 
@@ -71,25 +53,19 @@ export class DatabaseLink {
   }
 
   async view(): Promise<DatabaseView> {
-    const [own] = await this.query<{ readOnly: number; position: string; semiSync: number }>(
-      'SELECT @@read_only AS readOnly, @@gtid_binlog_pos AS position, @@rpl_semi_sync_master_enabled AS semiSync',
-    )
-    const [clients] = await this.query<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'")
-    // Not from information_schema.PROCESSLIST: that fills a temporary table on disk each time.
-    const connections = await this.query<{ Id: number; User: string; Command: string }>('SHOW PROCESSLIST')
-    const [replica] = await this.query<ReplicaRow>('SHOW SLAVE STATUS')
-    if (own === undefined) throw new Error(`${this.name} gave no answer`)
-    return {
-      readOnly: own.readOnly === 1,
-      position: parsePosition('mariadb', own.position),
-      semiSyncPrimary: own.semiSync === 1,
-      semiSyncClients: Number(clients?.Value ?? 0),
-      attached: connections
-        .filter(({ User, Command }) => User === replicationUser && Command === 'Binlog Dump')
-        .map(({ Id }) => Id),
-      replica: replica === undefined ? undefined : replicaView(replica),
-    }
+    return this.sql.view(this.ask)
   }
+
+  async drain(seconds: number): Promise<void> {
+    await this.sql.drain(this.ask, seconds)
+  }
+
+  async follow(source: Source): Promise<void> {
+    await this.sql.follow(this.ask, source)
+  }
+
+  readonly ask = async <T>(sql: string, values?: unknown[], milliseconds?: number): Promise<T[]> =>
+    this.query<T>(sql, values, milliseconds)
 
   close(): void {
     if (this.#connection !== undefined) this.#drop(this.#connection)
@@ -101,28 +77,6 @@ export class DatabaseLink {
       (open) => severDatabaseConnection(open),
       () => {},
     )
-  }
-}
-
-export const replicationUser = 'whitehole_replication'
-
-interface ReplicaRow {
-  readonly Master_Port: number
-  readonly Slave_IO_Running: string
-  readonly Slave_SQL_Running: string
-  readonly Gtid_IO_Pos: string
-  readonly Last_IO_Error: string
-  readonly Last_SQL_Error: string
-}
-
-function replicaView(row: ReplicaRow): ReplicaView {
-  return {
-    primaryPort: row.Master_Port,
-    ioRunning: row.Slave_IO_Running !== 'No',
-    connected: row.Slave_IO_Running === 'Yes',
-    applying: row.Slave_SQL_Running === 'Yes',
-    received: parsePosition('mariadb', row.Gtid_IO_Pos),
-    error: row.Last_SQL_Error || row.Last_IO_Error,
   }
 }
 

@@ -12,6 +12,8 @@ export interface DatabaseSettings {
   readonly pidFile: string
   readonly errorLog: string
   readonly bindAddress: string
+  /** SQL that the server runs at each start before it takes connections. */
+  readonly initFile?: string
 }
 
 /** Options for MariaDB 10.11 or later, as command-line arguments (they win over any option file). */
@@ -44,9 +46,17 @@ export function mysqlArguments(settings: DatabaseSettings): string[] {
     '--no-defaults',
     ...common(settings),
     '--mysqlx=0',
+    // read_only alone lets whoever has CONNECTION_ADMIN write.
+    '--super-read-only=1',
     '--gtid-mode=ON',
     '--enforce-gtid-consistency=ON',
     '--binlog-transaction-compression=OFF',
+    '--plugin-load-add=semisync_source.so',
+    '--plugin-load-add=semisync_replica.so',
+    '--rpl-semi-sync-source-wait-point=AFTER_SYNC',
+    // Never falls back to asynchronous by itself; the engine's largest number, 49.7 days.
+    '--rpl-semi-sync-source-timeout=4294967295',
+    '--replica-net-timeout=10',
     '--innodb-redo-log-capacity=32M',
     '--skip-replica-start=1',
     ...(settings.extraPort === undefined
@@ -67,6 +77,7 @@ function common(settings: DatabaseSettings): string[] {
     `--pid-file=${settings.pidFile}`,
     `--log-error=${settings.errorLog}`,
     `--server-id=${settings.serverId}`,
+    ...(settings.initFile === undefined ? [] : [`--init-file=${settings.initFile}`]),
     '--skip-name-resolve',
     // Writable only once whoever decides says so (SET GLOBAL read_only=0).
     '--read-only=1',

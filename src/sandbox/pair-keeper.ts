@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { covers } from '../domain/position.ts'
 import { describeError } from '../domain/errors.ts'
 import { choosePrimary, divergence } from './choose-primary.ts'
-import { type DatabaseLink, type DatabaseView, replicationUser } from './database-link.ts'
+import type { DatabaseLink } from './database-link.ts'
+import { type DatabaseView, replicationUser } from './database-sql.ts'
 import { MarkerCommits } from './marker-commits.ts'
 import type { SandboxState } from './folder.ts'
 import type { DatabasePlan } from './topology.ts'
@@ -84,7 +85,7 @@ export class PairKeeper {
     if (primaryView === undefined || standbyView === undefined) return
     if (!standbyView.readOnly) {
       // Never while its partner may be: two writable databases would diverge.
-      await standby.link.query('SET GLOBAL read_only = 1')
+      await standby.link.query(standby.link.sql.makeReadOnly)
       this.#options.report(`${standby.name} was writable without being the primary: it is read-only again`)
       return
     }
@@ -117,9 +118,8 @@ export class PairKeeper {
   }
 
   async #promote(primary: KeptDatabase, standby: KeptDatabase): Promise<void> {
-    await primary.link.query(
-      'STOP SLAVE; RESET SLAVE ALL; SET GLOBAL rpl_semi_sync_slave_enabled = 0; SET GLOBAL rpl_semi_sync_master_enabled = 0',
-    )
+    const { sql } = primary.link
+    await primary.link.query(sql.leavePair)
     await this.#attach(primary, await primary.link.view(), standby, await standby.link.view())
     const deadline = performance.now() + attachMilliseconds
     while ((await primary.link.view()).semiSyncClients !== 1) {
@@ -131,12 +131,13 @@ export class PairKeeper {
     }
     if (this.#options.recorded().epochDue === true) await this.#raiseEpoch(primary)
     // Semi-sync before writable: from the first write on, an OK means that the standby has it.
-    await primary.link.query('SET GLOBAL rpl_semi_sync_master_enabled = 1; SET GLOBAL read_only = 0')
+    await primary.link.query(`${sql.enableSemiSync}; ${sql.makeWritable}`)
     this.#options.report(`${primary.name} is the primary, ${standby.name} its standby`)
   }
 
   /** A new primary begins a new epoch. Raised twice if this process dies in between, which does no harm. */
   async #raiseEpoch(primary: KeptDatabase): Promise<void> {
+    await primary.link.query(primary.link.sql.admitRoot)
     await primary.link.query("UPDATE memcached.mc_meta SET value = value + 1 WHERE name = 'epoch'")
     this.#options.record({ primary: primary.name })
   }
@@ -169,26 +170,8 @@ export class PairKeeper {
         )
       }
     }
-    await this.#grantReplication(primary)
-    await standby.link.query(
-      `STOP SLAVE; SET GLOBAL read_only = 1; SET GLOBAL rpl_semi_sync_master_enabled = 0; SET GLOBAL rpl_semi_sync_slave_enabled = 1;
-       SET GLOBAL gtid_slave_pos = @@gtid_binlog_pos;
-       CHANGE MASTER TO master_host = '127.0.0.1', master_port = ?, master_user = ?, master_password = ?, master_use_gtid = slave_pos, master_connect_retry = 1;
-       START SLAVE`,
-      [primary.extraPort, replicationUser, this.#options.replicationPassword],
-    )
-  }
-
-  /** Not in the log: each database has its own, so it is there whichever becomes the primary. CONNECTION ADMIN lets it in where all connections are taken (R33). */
-  async #grantReplication(primary: KeptDatabase): Promise<void> {
-    await primary.link.query(
-      `SET sql_log_bin = 0;
-       CREATE USER IF NOT EXISTS ${replicationUser}@'127.0.0.1' IDENTIFIED BY ?;
-       ALTER USER ${replicationUser}@'127.0.0.1' IDENTIFIED BY ?;
-       GRANT REPLICATION SLAVE, CONNECTION ADMIN ON *.* TO ${replicationUser}@'127.0.0.1';
-       SET sql_log_bin = 1`,
-      [this.#options.replicationPassword, this.#options.replicationPassword],
-    )
+    const { replicationPassword } = this.#options
+    await standby.link.follow({ port: primary.extraPort, user: replicationUser, password: replicationPassword })
   }
 
   async #mark(primary: KeptDatabase): Promise<void> {
@@ -225,11 +208,5 @@ function receivedIsCovered(primary: DatabaseView, standby: DatabaseView): boolea
 async function drain(standby: KeptDatabase): Promise<void> {
   const { replica } = await standby.link.view()
   if (replica === undefined) return
-  await standby.link.query('STOP SLAVE IO_THREAD; START SLAVE SQL_THREAD')
-  const [row] = await standby.link.query<{ Gtid_IO_Pos: string }>('SHOW SLAVE STATUS')
-  await standby.link.query(
-    'DO MASTER_GTID_WAIT(?, ?)',
-    [row?.Gtid_IO_Pos ?? '', drainSeconds],
-    (drainSeconds + 5) * 1000,
-  )
+  await standby.link.drain(drainSeconds)
 }

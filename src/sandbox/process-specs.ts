@@ -2,11 +2,19 @@ import { join } from 'node:path'
 import { stringify } from 'yaml'
 import type { NodeConfigInput } from '../config/node-config.ts'
 import { runAsRoot } from './data-directory.ts'
-import { mariadbArguments } from './database-settings.ts'
+import { type DatabaseSettings, mariadbArguments, mysqlArguments } from './database-settings.ts'
 import type { SandboxFolder } from './folder.ts'
 import { findProgram } from './programs.ts'
 import type { ProcessSpec } from './supervised-process.ts'
-import type { DatabasePlan, MemcachedPlan, NodePlan, SandboxPlan, SandboxSettings } from './topology.ts'
+import {
+  type DatabasePlan,
+  dialectOf,
+  type MemcachedPlan,
+  mysqldOf,
+  type NodePlan,
+  type SandboxPlan,
+  type SandboxSettings,
+} from './topology.ts'
 
 const loopback = '127.0.0.1'
 
@@ -16,9 +24,10 @@ export interface OwnCommand {
   readonly args: readonly string[]
 }
 
-export function databaseSpec(folder: SandboxFolder, plan: DatabasePlan): ProcessSpec {
+export function databaseSpec(folder: SandboxFolder, plan: DatabasePlan, settings: SandboxSettings): ProcessSpec {
   const own = folder.of(plan.name)
-  const args = mariadbArguments({
+  const arguments_ = dialectOf(settings) === 'mariadb' ? mariadbArguments : sandboxMysqlArguments
+  const args = arguments_({
     serverId: plan.serverId,
     port: plan.port,
     extraPort: plan.extraPort,
@@ -27,14 +36,24 @@ export function databaseSpec(folder: SandboxFolder, plan: DatabasePlan): Process
     pidFile: join(own, 'server.pid'),
     errorLog: databaseLog(folder, plan.name),
     bindAddress: loopback,
+    initFile: databaseInitFile(folder, plan.name),
   })
   return {
     name: plan.name,
-    command: findProgram('mariadbd'),
+    command: mysqldOf(settings) ?? findProgram('mariadbd'),
     args: [...args, ...runAsRoot('--user=root')],
     folder: own,
     stopSeconds: 30,
   }
+}
+
+/** Many servers on one machine: its instruments take 100 MB of memory each. */
+function sandboxMysqlArguments(settings: DatabaseSettings): string[] {
+  return [...mysqlArguments(settings), '--performance-schema=OFF']
+}
+
+export function databaseInitFile(folder: SandboxFolder, name: string): string {
+  return join(folder.of(name), 'init.sql')
 }
 
 export function databaseLog(folder: SandboxFolder, name: string): string {

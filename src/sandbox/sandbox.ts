@@ -4,7 +4,7 @@ import type { Connection } from 'mysql2/promise'
 import { closeDatabaseConnection } from '../adapters/databases.ts'
 import { describeError } from '../domain/errors.ts'
 import { type ControlReply, type ControlRequest, ControlServer } from './control.ts'
-import { logTail, makeDataDirectory } from './data-directory.ts'
+import { logTail, makeMariadbDirectory, makeMysqlDirectory } from './data-directory.ts'
 import { DatabaseLink } from './database-link.ts'
 import type { SandboxFolder } from './folder.ts'
 import { answers, type Probe, probeOf } from './health.ts'
@@ -13,6 +13,7 @@ import { lockFolder } from './lock.ts'
 import { type KeptDatabase, PairKeeper } from './pair-keeper.ts'
 import { requireFreePorts } from './ports.ts'
 import {
+  databaseInitFile,
   databaseLog,
   databaseSpec,
   memcachedSpec,
@@ -21,11 +22,20 @@ import {
   nodeSpec,
   type OwnCommand,
 } from './process-specs.ts'
+import { replicationAccount } from './replication-account.ts'
 import { removeIdentity, writeIdentity } from './process-identity.ts'
 import { SandboxError } from './sandbox-error.ts'
 import { SingleKeeper } from './single-keeper.ts'
 import { type ProcessSpec, SupervisedProcess } from './supervised-process.ts'
-import { planOf, portsOf, processNames, type SandboxPlan, type SandboxSettings } from './topology.ts'
+import {
+  dialectOf,
+  mysqldOf,
+  planOf,
+  portsOf,
+  processNames,
+  type SandboxPlan,
+  type SandboxSettings,
+} from './topology.ts'
 
 export interface SandboxOptions {
   readonly folder: SandboxFolder
@@ -63,7 +73,11 @@ export class Sandbox {
     this.plan = planOf(options.settings)
     this.#databases = this.plan.databases.map((database) => ({
       ...database,
-      link: new DatabaseLink(database.name, options.folder.databaseSocket(database.name)),
+      link: new DatabaseLink({
+        name: database.name,
+        dialect: dialectOf(options.settings),
+        socketPath: options.folder.databaseSocket(database.name),
+      }),
     }))
     this.#keeper = this.#makeKeeper()
   }
@@ -99,13 +113,22 @@ export class Sandbox {
     folder.state ??= { primary: 'db1' }
     mkdirSync(folder.of('supervisor'), { recursive: true, mode: 0o700 })
     writeIdentity(folder.of('supervisor'), process.pid)
-    await Promise.all(this.plan.databases.map(({ name }) => makeDataDirectory(folder.of(name))))
+    await Promise.all(this.plan.databases.map(async ({ name }) => this.#prepareDatabase(name)))
     this.#stopping.signal.throwIfAborted()
     for (const spec of specs) this.#processes.set(spec.name, new SupervisedProcess(spec, this.#onChange))
     this.#control = await ControlServer.listen(folder.controlSocket, async (request) => this.#answer(request))
     this.#watchFolder()
     await this.#startDatabases()
     await this.#startNodes()
+  }
+
+  async #prepareDatabase(name: string): Promise<void> {
+    const { folder, settings } = this.#options
+    const mysqld = mysqldOf(settings)
+    if (mysqld === undefined) await makeMariadbDirectory(folder.of(name))
+    else await makeMysqlDirectory(folder.of(name), mysqld)
+    const statements = replicationAccount(dialectOf(settings), folder.secret('replication'))
+    folder.writePrivate(databaseInitFile(folder, name), `${statements.join(';\n')};\n`)
   }
 
   /** Whoever removes the folder means the sandbox: no command could reach it any more. */
@@ -214,7 +237,7 @@ export class Sandbox {
   #specs(): ProcessSpec[] {
     const { folder, settings, ownCommand } = this.#options
     return [
-      ...this.plan.databases.map((database) => databaseSpec(folder, database)),
+      ...this.plan.databases.map((database) => databaseSpec(folder, database, settings)),
       ...this.plan.memcacheds.map((memcached) => memcachedSpec(folder, memcached, settings)),
       ...this.plan.nodes.map((node) => nodeSpec(folder, node, ownCommand)),
     ]

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { Dialect } from '../domain/position.ts'
 
 /** What a sandbox is made of, kept in its folder: a later `up` resumes with the same. */
 export const sandboxSettingsSchema = z.strictObject({
@@ -9,6 +10,11 @@ export const sandboxSettingsSchema = z.strictObject({
     .max(65_535 - 80),
   nodes: z.int().min(1).max(9),
   topology: z.enum(['pair', 'single']),
+  /** `mariadb` is the installed one; `mysql:` goes before the path of a mysqld. */
+  engine: z
+    .string()
+    .regex(/^(mariadb|mysql:\/.+)$/, 'must be mariadb or mysql:<absolute path of mysqld>')
+    .default('mariadb'),
   /** Of each memcached. */
   memoryMebibytes: z.int().min(8).max(1_000_000),
 })
@@ -20,10 +26,20 @@ export const defaultSettings: SandboxSettings = {
   basePort: 22_100,
   nodes: 2,
   topology: 'pair',
+  engine: 'mariadb',
   memoryMebibytes: 64,
 }
 
 export const namespacesAtStart = ['default', 'sessions', 'catalog'] as const
+
+export function dialectOf({ engine }: Pick<SandboxSettings, 'engine'>): Dialect {
+  return engine === 'mariadb' ? 'mariadb' : 'mysql'
+}
+
+/** Where the server program of the databases is; undefined for the installed one. */
+export function mysqldOf({ engine }: Pick<SandboxSettings, 'engine'>): string | undefined {
+  return engine === 'mariadb' ? undefined : engine.slice('mysql:'.length)
+}
 
 /** Every process of a sandbox with its ports (DESIGN §10). All listen on loopback alone. */
 export interface SandboxPlan {

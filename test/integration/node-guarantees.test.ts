@@ -1,15 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { engineList } from '../support/databases.ts'
 import { dialogue } from '../support/memcached.ts'
 import { until } from '../support/processes.ts'
 import { World } from '../support/world.ts'
 
 /** DESIGN §6, sentence by sentence, on a whole pair with two nodes: as far as it is built. */
-describe('a pair with two nodes', () => {
+describe.each(engineList)('a pair of %s with two nodes', (engine) => {
   let world: World
   let defaultId: number
 
   beforeAll(async () => {
-    world = await World.start({ topology: 'pair', nodes: 2 })
+    world = await World.start({ engine, topology: 'pair', nodes: 2 })
     defaultId = await world.namespaceId('default')
   })
   afterAll(async () => world?.remove())

@@ -200,18 +200,40 @@ async function rename(from: string, to: string): Promise<void> {
   await move(from, to).catch(() => removeFolder(from))
 }
 
-/** Makes `standby` a semi-synchronous replica of `primary` (MariaDB), caught up, both as a managed pair runs them. */
+/** Makes `standby` a semi-synchronous replica of `primary`, caught up, both as a managed pair runs them. */
 export async function pairUp(primary: Database, standby: Database): Promise<void> {
-  await primary.query(
-    "SET sql_log_bin=0; CREATE USER IF NOT EXISTS repl@'127.0.0.1' IDENTIFIED BY 'repl'; GRANT REPLICATION SLAVE, CONNECTION ADMIN ON *.* TO repl@'127.0.0.1'",
-  )
-  await standby.query('SET GLOBAL read_only=1; SET GLOBAL rpl_semi_sync_slave_enabled=1')
-  await standby.query(
-    `CHANGE MASTER TO master_host='127.0.0.1', master_port=${primary.extraPort}, master_user='repl', master_password='repl', master_use_gtid=slave_pos, master_connect_retry=1; START SLAVE`,
-  )
+  const words = pairWords[primary.engine]
+  for (const statement of words.account) await primary.query(`SET sql_log_bin=0; ${statement}`)
+  await standby.query(words.standby)
+  await standby.query(words.follow(primary.extraPort))
   await until('the standby to be attached', async () => {
-    const [row] = await primary.query<{ Value: string }>("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'")
+    const [row] = await primary.query<{ Value: string }>(`SHOW GLOBAL STATUS LIKE '${words.clients}'`)
     return row?.Value === '1'
   })
-  await primary.query('SET GLOBAL rpl_semi_sync_master_enabled=1')
+  await primary.query(words.primary)
 }
+
+const pairWords = {
+  mariadb: {
+    account: [
+      "CREATE USER IF NOT EXISTS repl@'127.0.0.1' IDENTIFIED BY 'repl'",
+      "GRANT REPLICATION SLAVE, CONNECTION ADMIN ON *.* TO repl@'127.0.0.1'",
+    ],
+    standby: 'SET GLOBAL read_only=1; SET GLOBAL rpl_semi_sync_slave_enabled=1',
+    follow: (port: number) =>
+      `CHANGE MASTER TO master_host='127.0.0.1', master_port=${port}, master_user='repl', master_password='repl', master_use_gtid=slave_pos, master_connect_retry=1; START SLAVE`,
+    clients: 'Rpl_semi_sync_master_clients',
+    primary: 'SET GLOBAL rpl_semi_sync_master_enabled=1',
+  },
+  mysql: {
+    account: [
+      "CREATE USER IF NOT EXISTS repl@'127.0.0.1' IDENTIFIED BY 'repl'",
+      "GRANT REPLICATION SLAVE, CONNECTION_ADMIN, SERVICE_CONNECTION_ADMIN ON *.* TO repl@'127.0.0.1'",
+    ],
+    standby: 'SET GLOBAL super_read_only=1; SET GLOBAL rpl_semi_sync_replica_enabled=1',
+    follow: (port: number) =>
+      `CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=${port}, SOURCE_USER='repl', SOURCE_PASSWORD='repl', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=0; START REPLICA`,
+    clients: 'Rpl_semi_sync_source_clients',
+    primary: 'SET GLOBAL rpl_semi_sync_source_enabled=1',
+  },
+} as const
