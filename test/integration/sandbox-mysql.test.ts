@@ -76,11 +76,6 @@ describe.skipIf(!haveMysql)('a sandbox on MySQL', () => {
     expect(code).toBe(2)
     expect(stderr).toContain('can\'t be run by "mariadb"')
   })
-
-  test('needs the path of a program that can be run', async () => {
-    const wrong = await whitehole('up', '--engine', 'mysql:/nowhere/mysqld', '--dir', sandbox.folder)
-    expect(wrong).toMatchObject({ code: 64, stderr: expect.stringContaining("/nowhere/mysqld can't be run") })
-  })
 })
 
 describe.skipIf(!haveMysql)('a single MySQL', () => {
