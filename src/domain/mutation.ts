@@ -1,5 +1,5 @@
 import type { Key } from './key.ts'
-import type { NamespaceId } from './namespace.ts'
+import type { Generation, NamespaceId } from './namespace.ts'
 import type { Version } from './version.ts'
 
 /**
@@ -40,11 +40,23 @@ export interface SetMutation extends OfKey {
   readonly evictedVersion?: Version
   /** Meta `I` beside a token that does not match: stores, and marks the item stale. */
   readonly staleOnMismatch?: boolean
+  readonly seen?: RowSeen
+}
+
+/**
+ * A key's row in the directory as it was seen. Whoever says so changes the key only where nobody has since: each store and delete draws a
+ * new version, a delete leaves a dead row, a flush raises the generation. Else `exists`, or `not-found` without a live row.
+ */
+export interface RowSeen {
+  readonly generation: Generation
+  /** Also of a dead row; undefined: there was none. */
+  readonly version: Version | undefined
 }
 
 /** Always logged, also where there is nothing to delete (races.md R19), save where `compare` refuses it. */
 export interface DeleteMutation extends OfKey {
   readonly kind: 'delete'
+  readonly seen?: RowSeen
 }
 
 /** Keeps the version (races.md R22). */
@@ -120,6 +132,7 @@ export type Outcome =
   | { readonly kind: 'not-stored'; readonly version?: Version }
   /** Another version than the one compared with. */
   | { readonly kind: 'exists'; readonly version: Version }
-  | { readonly kind: 'not-found' }
+  /** `rowVersion`, of a `touch` alone: a row is there all the same, a dead one. */
+  | { readonly kind: 'not-found'; readonly rowVersion?: Version }
   | { readonly kind: 'not-a-number'; readonly version: Version }
   | { readonly kind: 'flushed' }

@@ -1,6 +1,6 @@
 import type { Key } from './key.ts'
-import type { Exptime, Mutation, Outcome } from './mutation.ts'
-import type { NamespaceId } from './namespace.ts'
+import type { DeleteMutation, Exptime, Mutation, Outcome, SetMutation } from './mutation.ts'
+import type { Generation, NamespaceId } from './namespace.ts'
 
 /** Where the gateway hands in what clients change; the writer implements it. */
 export interface Mutations {
@@ -31,6 +31,21 @@ export interface ArbitratedSession extends MutationSession {
    * memcached), `database-away`, `item-away` (a peer), `contended`. Nothing is written then.
    */
   concatenate(concatenation: Concatenation): Promise<Outcome>
+  /**
+   * A store or delete with the token of a lease, which is no version. Keeps its place as `concatenate` does. Decided as if the token were
+   * the key's, where the lease was held up to the very moment of the write; else as any token that isn't.
+   */
+  redeem(use: LeaseUse): Promise<Outcome>
+}
+
+export interface LeaseUse {
+  /** With the lease's token as `compare`. */
+  readonly mutation: SetMutation | DeleteMutation
+  /**
+   * Whether this node's memcached still holds the lease: the generation that the namespace had here when that was asked. Rejects where it
+   * can't tell.
+   */
+  readonly held: () => Promise<Generation | undefined>
 }
 
 export interface Concatenation {

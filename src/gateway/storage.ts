@@ -2,6 +2,7 @@ import { WhiteholeError } from '../domain/errors.ts'
 import { composeItemKey } from '../domain/key.ts'
 import { isLeaseToken, leaseToken } from '../domain/local-reads.ts'
 import type { Outcome, SetMutation } from '../domain/mutation.ts'
+import type { Generation } from '../domain/namespace.ts'
 import type {
   DeletionRequest,
   InvalidationRequest,
@@ -22,8 +23,10 @@ export function store(conversation: Conversation, request: StorageRequest): void
     heldBytes: value.length,
     submit: (at) => {
       if (joins) return join(conversation, request, at)
-      if (compare !== undefined && isLeaseToken(compare)) return fillLease(conversation, request, at)
-      return conversation.mutations.submit(mutationOf(request, at))
+      const mutation = mutationOf(request, at)
+      if (mutation.compare === undefined || !isLeaseToken(mutation.compare))
+        return conversation.mutations.submit(mutation)
+      return conversation.mutations.redeem({ mutation, held: () => leaseHeld(conversation, at, compare) })
     },
     conclude: (outcome, counters, at) => {
       counters.cmd_set++
@@ -74,29 +77,18 @@ async function join(conversation: Conversation, request: StorageRequest, at: Cha
   }
 }
 
-/**
- * A token that this node gave out with a lease (`mg … N c`): there is no version behind it, so the fill is an `add`, if the lease is
- * still here. A delete takes leases along on every node, but one that is under way is seen only once it is applied here.
- */
-async function fillLease(conversation: Conversation, request: StorageRequest, at: ChangedKey): Promise<Outcome> {
-  const held = await holdsLease(conversation, at, request.compare)
-  if (!held) return conversation.mutations.submit(mutationOf(request, at))
-  const mutation = mutationOf({ ...request, compare: undefined, staleOnMismatch: false, mode: 'add' }, at)
-  const outcome = await conversation.mutations.submit(mutation)
-  return outcome.kind === 'not-stored' && outcome.version !== undefined
-    ? { kind: 'exists', version: outcome.version }
-    : outcome
-}
-
-async function holdsLease(
-  conversation: Conversation,
-  { namespace, key }: ChangedKey,
+/** A token that this node gave out with a lease (`mg … N c`): there is no version behind it. */
+async function leaseHeld(
+  { services }: Conversation,
+  { namespace: { id }, key }: ChangedKey,
   token: bigint | undefined,
-): Promise<boolean> {
+): Promise<Generation | undefined> {
+  // Before the lease is looked at: a flush in between ends it.
+  const namespace = services.namespaces.byId(id)
+  if (namespace === undefined) return undefined
   const question = { withValue: false, noBump: true }
-  const itemKey = composeItemKey(namespace.name, key)
-  const item = await conversation.services.reads.examine(namespace.id, itemKey, question)
-  return item !== undefined && leaseToken(item) === token
+  const item = await services.reads.examine(id, composeItemKey(namespace.name, key), question)
+  return item !== undefined && leaseToken(item) === token ? namespace.generation : undefined
 }
 
 function wantsSize({ form }: StorageRequest): boolean {
@@ -138,11 +130,9 @@ export function remove(conversation: Conversation, request: DeletionRequest): vo
     submit: async ({ namespace, key }) => {
       const mutation = { kind: 'delete', namespaceId: namespace.id, key } as const
       if (compare === undefined) return conversation.mutations.submit(mutation)
-      if (!isLeaseToken(compare) || !(await holdsLease(conversation, { namespace, key }, compare))) {
-        return conversation.mutations.submit({ ...mutation, compare })
-      }
-      await conversation.mutations.submit(mutation)
-      return { kind: 'deleted' }
+      if (!isLeaseToken(compare)) return conversation.mutations.submit({ ...mutation, compare })
+      const held = (): Promise<Generation | undefined> => leaseHeld(conversation, { namespace, key }, compare)
+      return conversation.mutations.redeem({ mutation: { ...mutation, compare }, held })
     },
     conclude: (outcome, counters) => {
       if (outcome.kind === 'deleted') counters.delete_hits++

@@ -4,12 +4,14 @@ import type {
   ArbitratedMutations,
   ArbitratedSession,
   Concatenation,
+  LeaseUse,
   Mutations,
   MutationSession,
 } from '../domain/mutations.ts'
 import type { Version } from '../domain/version.ts'
 import { type ConcatenationPorts, Concatenator } from './concatenation.ts'
 import { type Evictable, type EvictionFigures, EvictionRule, isEvictable, refusedBy } from './eviction.ts'
+import { redeem } from './lease.ts'
 
 export interface ArbitrationOptions extends ConcatenationPorts {
   readonly mutations: Mutations
@@ -63,7 +65,7 @@ const roundsMax = 4
  * One client connection's mutations in their order.
  *
  *   free:    each mutation is handed on at once, many unanswered
- *   looking: a refusal is looked at again (`#looks` > 0), or a concatenation runs: new ones wait in `#waiting`
+ *   looking: a refusal is looked at again (`#looks` > 0), or a concatenation or the use of a lease runs: new ones wait in `#waiting`
  */
 class OrderedSession implements ArbitratedSession {
   readonly #inner: MutationSession
@@ -94,6 +96,10 @@ class OrderedSession implements ArbitratedSession {
 
   async concatenate(concatenation: Concatenation): Promise<Outcome> {
     return this.#inTurn(true, async () => this.#concatenator.run(this.#inner, concatenation))
+  }
+
+  async redeem(use: LeaseUse): Promise<Outcome> {
+    return this.#inTurn(true, async () => redeem(this.#inner, use))
   }
 
   close(): void {

@@ -141,6 +141,11 @@ export class Turn {
     this.live = counts ? row : undefined
   }
 
+  /** Live or dead. Unknown where the batch's first mutation of the key overwrites it unread. */
+  get row(): DirectoryRow | undefined {
+    return this.#state.row
+  }
+
   drawVersion(): Version {
     return this.#ledger.drawVersion(this.namespace)
   }

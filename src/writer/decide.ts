@@ -6,6 +6,7 @@ import type {
   InvalidateMutation,
   KeyMutation,
   Outcome,
+  RowSeen,
   SetMutation,
   TouchMutation,
 } from '../domain/mutation.ts'
@@ -55,7 +56,7 @@ function store(turn: Turn, mutation: SetMutation): Result {
     const text = `the value has ${value.length} bytes, the namespace takes ${maxValueBytes}`
     return new WhiteholeError('value-too-large', text)
   }
-  const refusal = refusalOf(mutation, live)
+  const refusal = changedSince(turn, mutation.seen) ?? refusalOf(mutation, live)
   if (refusal !== undefined) return refusal
   const version = turn.drawVersion()
   const stale = mutation.staleOnMismatch === true && isOther(live, mutation.compare)
@@ -67,8 +68,8 @@ function store(turn: Turn, mutation: SetMutation): Result {
   return { kind: 'stored', version }
 }
 
-function isUnconditional({ mode, compare }: SetMutation): boolean {
-  return compare === undefined && (mode === undefined || mode === 'set')
+function isUnconditional({ mode, compare, seen }: SetMutation): boolean {
+  return compare === undefined && seen === undefined && (mode === undefined || mode === 'set')
 }
 
 /** What was there before makes no difference to what it leaves behind, nor to its answer. */
@@ -97,24 +98,33 @@ function mismatch(live: DirectoryRow | undefined, compare: bigint | undefined): 
   return isOther(live, compare) ? { kind: 'exists', version: live.version } : undefined
 }
 
+/** @returns undefined where the row is the one that was seen, or none is asked for */
+function changedSince(turn: Turn, seen: RowSeen | undefined): Outcome | undefined {
+  if (seen === undefined) return undefined
+  const { row, live, namespace } = turn
+  if (namespace.generation === seen.generation && row?.version === seen.version) return undefined
+  return live === undefined ? { kind: 'not-found' } : { kind: 'exists', version: live.version }
+}
+
 function isOther(live: DirectoryRow | undefined, compare: bigint | undefined): boolean {
   return live !== undefined && compare !== undefined && live.version !== compare
 }
 
 /** Without a token also where there is nothing (races.md R19). */
-function remove(turn: Turn, { compare }: DeleteMutation): Outcome {
-  const refusal = mismatch(turn.live, compare)
+function remove(turn: Turn, { compare, seen }: DeleteMutation): Outcome {
+  const refusal = changedSince(turn, seen) ?? mismatch(turn.live, compare)
   if (refusal !== undefined) return refusal
-  const outcome: Outcome = turn.live === undefined ? { kind: 'not-found' } : { kind: 'deleted' }
+  // Whoever names a row that is not live deletes a lease over it.
+  const outcome: Outcome = turn.live === undefined && seen === undefined ? { kind: 'not-found' } : { kind: 'deleted' }
   turn.bury()
   return outcome
 }
 
 function touch(turn: Turn, { compare, exptime }: TouchMutation): Outcome {
-  const { live } = turn
+  const { live, row } = turn
+  if (live === undefined) return { kind: 'not-found', ...(row === undefined ? {} : { rowVersion: row.version }) }
   const refusal = mismatch(live, compare)
   if (refusal !== undefined) return refusal
-  if (live === undefined) return { kind: 'not-found' }
   turn.touch(live, turn.expiryOf(exptime))
   return { kind: 'touched', version: live.version }
 }

@@ -1,9 +1,7 @@
 import { existsSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { randomChange, randomOf } from '../support/arbitration-races.ts'
-import { ChaosProxy } from '../support/chaos-proxy.ts'
+import type { ChaosProxy } from '../support/chaos-proxy.ts'
 import { newerMemcachedPath } from '../support/databases.ts'
 import { judge } from '../support/linearizability.ts'
 import { until } from '../support/processes.ts'
@@ -26,29 +24,12 @@ describe.each(binaries)('nodes with %s, one behind a bad link, one killed', (mem
 
   beforeAll(async () => {
     world = await World.start({ topology: 'pair', nodes: 2, memcachedPath })
-    await putBehindLinks()
+    links.push(...(await world.putBehindLinks(2)))
   })
   afterAll(async () => {
     await world?.remove()
     await Promise.all(links.splice(0).map((link) => link.stop()))
   })
-
-  /** Node 2 from now on. */
-  async function putBehindLinks(): Promise<void> {
-    const node = world.node(2)
-    await node.kill()
-    const file = join(world.folder, node.name, 'config.yaml')
-    let config = await readFile(file, 'utf8')
-    for (const database of [world.primary, world.standby]) {
-      if (database === undefined) continue
-      const link = await ChaosProxy.start(database.port)
-      links.push(link)
-      config = config.replaceAll(database.address, `127.0.0.1:${link.port}`)
-    }
-    await writeFile(file, config, { mode: 0o600 })
-    node.start()
-    await node.serving()
-  }
 
   test('what clients were told has one order', async () => {
     const seed = Date.now() % 1_000_000

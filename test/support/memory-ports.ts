@@ -16,6 +16,7 @@ import { generationOf } from '../../src/domain/version.ts'
 import type { ListedItem } from '../../src/gateway/conversation.ts'
 import { itemBytes, itemBytesMaxDefault } from '../../src/wire/memcached/item-size.ts'
 import { decide } from '../../src/writer/decide.ts'
+import { redeem } from '../../src/writer/lease.ts'
 import type { BatchKey, DirectoryRow } from '../../src/writer/decision.ts'
 import { MemoryItems } from './memory-items.ts'
 
@@ -164,11 +165,22 @@ export class MemoryNode {
         this.submitted.push(mutation)
         return inTurn(() => this.#execute(mutation))
       },
+      redeem: (use) => {
+        const outcome = last.then(() => redeem({ submit: (mutation) => this.#submitAlone(mutation) }, use))
+        last = outcome.catch(() => {})
+        return outcome
+      },
       concatenate: (concatenation) => inTurn(() => this.#concatenate(concatenation)),
       close: () => {
         this.openSessions--
       },
     }
+  }
+
+  async #submitAlone(mutation: Mutation): Promise<Outcome> {
+    this.submitted.push(mutation)
+    await this.#turn()
+    return this.#execute(mutation)
   }
 
   #turn(): Promise<void> {

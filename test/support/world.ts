@@ -1,9 +1,10 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import type { NodeConfigInput } from '../../src/config/node-config.ts'
 import { covers, parsePosition } from '../../src/domain/position.ts'
 import { initializeSchema } from '../../src/schema/initialize.ts'
+import { ChaosProxy } from './chaos-proxy.ts'
 import { Database, type Engine, pairUp } from './databases.ts'
 import { dialogue, Memcached } from './memcached.ts'
 import { freePort, Program, removeFolder, temporaryFolder, until } from './processes.ts'
@@ -58,6 +59,25 @@ export class World {
   async namespaceId(name: string): Promise<number> {
     const [row] = await this.primary.query<{ id: number }>('SELECT memcached.ns(?) AS id', [name])
     return row?.id ?? 0
+  }
+
+  /** From now on a node reaches its databases through proxies; the caller stops them. */
+  async putBehindLinks(n: number): Promise<ChaosProxy[]> {
+    const node = this.node(n)
+    await node.kill()
+    const file = join(this.folder, node.name, 'config.yaml')
+    let config = await readFile(file, 'utf8')
+    const links: ChaosProxy[] = []
+    for (const database of [this.primary, this.standby]) {
+      if (database === undefined) continue
+      const link = await ChaosProxy.start(database.port)
+      links.push(link)
+      config = config.replaceAll(database.address, `127.0.0.1:${link.port}`)
+    }
+    await writeFile(file, config, { mode: 0o600 })
+    node.start()
+    await node.serving()
+    return links
   }
 
   /** Resolves once every node has applied all that the primary has. */

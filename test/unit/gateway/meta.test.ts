@@ -28,8 +28,8 @@ describe.each([{ itemCasIsVersion: true }, { itemCasIsVersion: false }])('with $
       expect(await ask(`ms a 1 C${token}\r\n1\r\nms a 1 C${token}\r\n2\r\nmg a v\r\n`)).toBe(
         'HD\r\nEX\r\nVA 1\r\n1\r\n',
       )
-      expect(gateway.node.submitted[0]).toMatchObject({ kind: 'set', mode: 'add' })
-      expect(gateway.node.submitted[0]).not.toHaveProperty('compare')
+      expect(gateway.node.submitted[1]).toMatchObject({ kind: 'set', seen: { version: undefined } })
+      expect(gateway.node.submitted[1]).not.toHaveProperty('compare')
     })
 
     it('are not filled once they were deleted, flushed or filled by others', async () => {

@@ -412,3 +412,58 @@ describe.each([
     expect(node.text()?.split('').sort()).toEqual(letters)
   })
 })
+
+describe('a lease', () => {
+  const token = (1n << 63n) | 7n
+  const use = (node: OneNode, held: () => Promise<number | undefined> = async () => generation) =>
+    node.session().redeem({ mutation: set('filled', { compare: token }), held })
+
+  it('is redeemed over nothing, over a dead row, and over a row whose item was evicted', async () => {
+    const node = new OneNode()
+    expect(await use(node)).toMatchObject({ kind: 'stored' })
+    node.decide({ kind: 'delete', namespaceId: 1, key })
+    expect(await use(node)).toMatchObject({ kind: 'stored' })
+    node.put('old', { evicted: true })
+    expect(await use(node)).toMatchObject({ kind: 'stored' })
+    expect(node.text()).toBe('filled')
+  })
+
+  it('is a token like any other that is not the key’s, where it is not held any more', async () => {
+    const node = new OneNode()
+    expect(await use(node, async () => undefined)).toEqual({ kind: 'not-found' })
+    const version = node.put('new')
+    expect(await use(node, async () => undefined)).toEqual({ kind: 'exists', version })
+    expect(node.text()).toBe('new')
+  })
+
+  it('R19: is not redeemed over a delete, or a store and a delete, between the look at it and the write', async () => {
+    for (const stored of [false, true]) {
+      for (const before of ['nothing', 'a dead row']) {
+        const node = new OneNode()
+        if (before === 'a dead row') node.decide({ kind: 'delete', namespaceId: 1, key })
+        const outcome = await use(node, async () => {
+          if (stored) node.put('new')
+          node.decide({ kind: 'delete', namespaceId: 1, key })
+          return generation
+        })
+        expect(outcome).toEqual({ kind: 'not-found' })
+        expect(node.text()).toBeUndefined()
+      }
+    }
+  })
+
+  it('is not redeemed over a flush that this node has not heard of', async () => {
+    expect(await use(new OneNode(), async () => generation - 1)).toEqual({ kind: 'not-found' })
+  })
+
+  it('keeps its place: what is submitted behind it waits', async () => {
+    const node = new OneNode()
+    const session = node.session()
+    const fill = session.redeem({ mutation: set('filled', { compare: token }), held: async () => generation })
+    const later = session.submit(set('later'))
+    expect(await fill).toMatchObject({ kind: 'stored' })
+    expect(await later).toMatchObject({ kind: 'stored' })
+    expect(node.text()).toBe('later')
+    expect(node.order).toEqual(['touch k', 'set k', 'set k'])
+  })
+})

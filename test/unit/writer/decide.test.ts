@@ -332,6 +332,42 @@ describe('delete and touch with a token', () => {
   })
 })
 
+describe('on the condition that the row is the one that was seen', () => {
+  const dead = { version: composeVersion(5, 0.5), expiry: 1 }
+  const other = composeVersion(5, 0.75)
+
+  it('a store and a delete happen where it is: live, dead or none', () => {
+    expect(world()(set('v', 0, { seen: { generation: 5, version: undefined } })).kinds).toEqual(['stored'])
+    for (const row of [{}, dead]) {
+      const seen = { generation: 5, version: row === dead ? dead.version : present }
+      expect(world({ rows: { k: row } })(set('v', 0, { seen })).kinds).toEqual(['stored'])
+      expect(world({ rows: { k: row } })({ ...remove, seen } as KeyMutation).kinds).toEqual(['deleted'])
+    }
+  })
+
+  it('they do not where somebody wrote since, flushed since, or wrote before them in the batch', () => {
+    const seen = { generation: 5, version: dead.version }
+    expect(world({ rows: { k: { ...dead, version: other } } })(set('v', 0, { seen }))).toMatchObject({
+      kinds: ['not-found'],
+      log: [],
+    })
+    expect(world({ rows: { k: { version: other } } })(set('v', 0, { seen })).results).toEqual([
+      { kind: 'exists', version: other },
+    ])
+    expect(world()(set('v', 0, { seen })).kinds).toEqual(['not-found'])
+    expect(world({ rows: { k: dead } })(set('v', 0, { seen: { ...seen, generation: 4 } })).kinds).toEqual(['not-found'])
+    expect(world({ rows: { k: dead } })(remove, set('v', 0, { seen })).kinds).toEqual(['not-found', 'not-found'])
+    const none = { generation: 5, version: undefined }
+    expect(world()(remove, set('v', 0, { seen: none })).kinds).toEqual(['not-found', 'not-found'])
+    expect(world()(remove, { ...remove, seen: none } as KeyMutation).log).toHaveLength(1)
+  })
+
+  it('a touch tells of a dead row which one it is', () => {
+    expect(world({ rows: { k: dead } })(touch(0)).results).toEqual([{ kind: 'not-found', rowVersion: dead.version }])
+    expect(world()(touch(0)).results).toEqual([{ kind: 'not-found' }])
+  })
+})
+
 describe('arithmetic', () => {
   it.each([
     ['5', { direction: 'incr', delta: 1n }, 6n, '6'],
