@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { WhiteholeError } from '../domain/errors.ts'
 import type { ItemKey } from '../domain/key.ts'
 import type { CachedItem, ReadSink } from '../domain/local-reads.ts'
-import { formatClassicGet, formatMetaGet } from '../wire/memcached/meta-key.ts'
+import { formatClassicGet, formatMetaGet, formatMetaPeek } from '../wire/memcached/meta-key.ts'
 import { type ReplyHandler, ReplyParser } from '../wire/memcached/reply-parser.ts'
 
 export interface MemcachedReply {
@@ -161,6 +161,11 @@ export class MemcachedConnection implements ReplyHandler {
   /** The same, up to twice as fast (docs/adr/0009-item-cas.md); of a stale item it takes the right to refill. */
   metaGet(key: ItemKey, sink: ReadSink): void {
     if (this.#wait(sink)) this.#outgoingText += formatMetaGet(key)
+  }
+
+  /** The same, leaving no trace of the read. */
+  metaPeek(key: ItemKey, sink: ReadSink): void {
+    if (this.#wait(sink)) this.#outgoingText += formatMetaPeek(key)
   }
 
   /** Everything in flight is answered with `memcached-away`. */

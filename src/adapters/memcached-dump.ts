@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { WhiteholeError } from '../domain/errors.ts'
 import type { ItemKey } from '../domain/key.ts'
 import type { ItemCas } from '../domain/local-reads.ts'
+import { versionLowBits } from '../domain/version.ts'
 import { parseCasText } from '../wire/memcached/item-cas.ts'
 
 export interface DumpedItem extends ItemCas {
@@ -41,26 +42,63 @@ const end = Buffer.from('END\r\n')
  * @throws WhiteholeError `memcached-away`
  */
 export async function* dumpItems(
-  address: { readonly host: string; readonly port: number },
+  address: DumpAddress,
   options: DumpOptions = {},
 ): AsyncGenerator<readonly DumpedItem[]> {
-  const name = join(options.folder ?? tmpdir(), `whitehole-dump-${randomUUID()}`)
-  const file = await open(name, 'wx+', 0o600)
+  const dump = await ItemDump.take(address, options)
   try {
-    await unlink(name)
-    await spoolOnceIdle(address, file, options)
-    yield* itemsOf(file)
+    for await (const { items } of dump.read()) yield items
   } finally {
-    await file.close()
+    await dump.close()
+  }
+}
+
+type DumpAddress = { readonly host: string; readonly port: number }
+
+/** A listing that is kept, so that it can be read from any of its places, and again. */
+export class ItemDump {
+  readonly #file: FileHandle
+
+  private constructor(file: FileHandle) {
+    this.#file = file
+  }
+
+  /** Everything that is there by now is in it; see `dumpItems`. @throws WhiteholeError `memcached-away` */
+  static async take(address: DumpAddress, options: DumpOptions = {}): Promise<ItemDump> {
+    const name = join(options.folder ?? tmpdir(), `whitehole-dump-${randomUUID()}`)
+    const file = await open(name, 'wx+', 0o600)
+    try {
+      await unlink(name)
+      await spoolOnceIdle(address, file, options)
+      return new ItemDump(file)
+    } catch (error) {
+      await file.close()
+      throw error
+    }
+  }
+
+  /** From a `cursor` on that was given with items: those before it were all given by then. */
+  async *read(cursor = 0): AsyncGenerator<{ readonly items: readonly DumpedItem[]; readonly cursor: number }> {
+    let rest = ''
+    let read = cursor
+    const options = { start: cursor, autoClose: false, encoding: 'latin1', highWaterMark: 64 * 1024 } as const
+    for await (const text of this.#file.createReadStream(options) as AsyncIterable<string>) {
+      // One character a byte.
+      read += text.length
+      const lines = (rest + text).split('\n')
+      rest = lines.pop() ?? ''
+      const items = lines.map(parseLine).filter((item) => item !== undefined)
+      if (items.length > 0) yield { items, cursor: read - rest.length }
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close()
   }
 }
 
 /** The crawler does one thing at a time: memcached's own housekeeping, a sweep, another dump. */
-async function spoolOnceIdle(
-  address: { readonly host: string; readonly port: number },
-  file: FileHandle,
-  options: DumpOptions,
-): Promise<void> {
+async function spoolOnceIdle(address: DumpAddress, file: FileHandle, options: DumpOptions): Promise<void> {
   const deadline = performance.now() + (options.busyMilliseconds ?? 30_000)
   for (let wait = 20; ; wait = Math.min(wait * 2, 1000)) {
     options.signal?.throwIfAborted()
@@ -74,11 +112,7 @@ async function spoolOnceIdle(
 }
 
 /** Resolves with memcached's refusal, if it refused. */
-async function spool(
-  address: { readonly host: string; readonly port: number },
-  file: FileHandle,
-  options: DumpOptions,
-): Promise<string | undefined> {
+async function spool(address: DumpAddress, file: FileHandle, options: DumpOptions): Promise<string | undefined> {
   const silence = options.silenceMilliseconds ?? 10_000
   const socket = createConnection({ host: address.host, port: address.port })
   socket.on('error', () => {})
@@ -123,30 +157,39 @@ async function receive(socket: Socket, file: FileHandle): Promise<string | undef
   throw new Error('the listing was cut off')
 }
 
-async function* itemsOf(file: FileHandle): AsyncGenerator<readonly DumpedItem[]> {
-  let rest = ''
-  const stream = file.createReadStream({ start: 0, autoClose: false, encoding: 'latin1', highWaterMark: 64 * 1024 })
-  for await (const text of stream as AsyncIterable<string>) {
-    const lines = (rest + text).split('\n')
-    rest = lines.pop() ?? ''
-    const items = lines.map(parseLine).filter((item) => item !== undefined)
-    if (items.length > 0) yield items
-  }
-}
-
-/** `key=… exp=-1 la=… cas=7 fetch=no cls=1 size=63`; memcached 1.6.45 has more fields behind these. */
+/** `key=… exp=-1 la=… cas=7 fetch=no cls=1 size=63`; memcached 1.6.45 has more fields behind these. Hot path of a rebuild (bench/rebuild.ts). */
 function parseLine(line: string): DumpedItem | undefined {
   if (!line.startsWith('key=')) return undefined
   const space = line.indexOf(' ')
-  const cas = / cas=(\d+)/.exec(line)?.[1]
-  if (space < 0 || cas === undefined) {
+  const cas = line.indexOf(' cas=', space)
+  const casEnd = cas < 0 ? -1 : line.indexOf(' ', cas + 5)
+  if (space < 0 || casEnd < 0) {
     throw new WhiteholeError('memcached-away', `memcached lists an item as ${JSON.stringify(line.slice(0, 300))}`)
   }
-  return { key: decodeKey(line.slice(4, space)), details: line.slice(space + 1), ...parseCasText(cas) }
+  const { casHigh, casLow } = parseListedCas(line.slice(cas + 5, casEnd))
+  return { key: decodeKey(line.slice(4, space)), details: line.slice(space + 1), casHigh, casLow }
 }
+
+function parseListedCas(text: string): ItemCas {
+  if (text.length > 15) return parseCasText(text)
+  const whole = Number(text)
+  if (!Number.isSafeInteger(whole)) throw new WhiteholeError('memcached-away', `memcached lists a CAS as ${text}`)
+  const casHigh = Math.floor(whole / lowLimit)
+  return { casHigh, casLow: whole - casHigh * lowLimit }
+}
+
+const lowLimit = 2 ** versionLowBits
 
 /** One character a byte, as keys are held (decodeURIComponent would take the bytes for UTF-8). */
 function decodeKey(encoded: string): ItemKey {
+  if (!encoded.includes('%')) return encoded as ItemKey
   const text = encoded.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
   return text as ItemKey
+}
+
+/** Of a listed item: when it ends by memcached's own clock, in Unix seconds (0 never), and about what it takes there. */
+export function lifeOf({ details }: DumpedItem): { readonly expires: number; readonly bytes: number } {
+  const expires = Number.parseInt(details.slice(details.indexOf('exp=') + 4), 10)
+  const bytes = Number.parseInt(details.slice(details.indexOf(' size=') + 6), 10)
+  return { expires: expires < 0 ? 0 : expires, bytes: Number.isNaN(bytes) ? 0 : bytes }
 }

@@ -1,8 +1,17 @@
 import { existsSync } from 'node:fs'
 import { unlink } from 'node:fs/promises'
-import Fastify, { type FastifyInstance } from 'fastify'
+import { Readable } from 'node:stream'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Registry } from 'prom-client'
-import { peerAnswerHeader, peerFlagsHeader, peerItemPath, peerSecretHeader } from '../adapters/peer-http.ts'
+import {
+  peerAnswerHeader,
+  peerFlagsHeader,
+  peerHealthPath,
+  peerItemPath,
+  peerItemsPath,
+  peerSecretHeader,
+} from '../adapters/peer-http.ts'
+import type { Donations } from '../domain/donation.ts'
 import type { NodeState } from '../domain/node-state.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { PeerDesk } from '../domain/peer-reads.ts'
@@ -21,7 +30,21 @@ export interface NodeStatus {
   readonly source: string | null
   readonly position: string | null
   readonly lagSeconds: number | null
+  /** Null while nothing is rebuilt. */
+  readonly rebuild: RebuildStatus | null
   readonly namespaces: readonly { readonly id: number; readonly name: string; readonly generation: number }[]
+}
+
+export interface RebuildStatus {
+  readonly from: 'peer' | 'log'
+  readonly peer: string | null
+  /** Items taken from the peer, and entries of the log applied. */
+  readonly keys: number
+  /** Null where nobody can tell, as of a log. */
+  readonly keysExpected: number | null
+  readonly percent: number | null
+  readonly keysPerSecond: number
+  readonly remainingSeconds: number | null
 }
 
 export type ListenerStatus =
@@ -35,6 +58,7 @@ export interface NodeHttpPorts {
   /** Compares this node with the directory; takes its time. */
   readonly verify: (signal: AbortSignal) => Promise<unknown>
   readonly peers: PeerDesk
+  readonly donations: Donations
 }
 
 export type HttpAddress = { readonly host: string; readonly port: number } | { readonly path: string }
@@ -69,12 +93,37 @@ export async function listenNodeHttp(address: HttpAddress, ports: NodeHttpPorts)
     }
   })
   answerPeers(server, ports.peers)
+  givePeers(server, ports)
   server.setErrorHandler((error, _request, reply) => {
     const retryable = error instanceof WhiteholeError && error.retryable
     void reply.code(retryable ? 503 : 500).send({ error: describeError(error) })
   })
   await listen(server, address)
   return { close: () => server.close() }
+}
+
+/** A rebuild's other side: docs/adr/0011-rebuild.md. */
+function givePeers(server: FastifyInstance, { peers, donations }: Pick<NodeHttpPorts, 'peers' | 'donations'>): void {
+  const admits = (request: FastifyRequest): boolean => {
+    const secret = request.headers[peerSecretHeader]
+    return peers.admits(typeof secret === 'string' ? secret : undefined)
+  }
+  server.post(peerHealthPath, (request, reply) => {
+    if (!admits(request)) return reply.code(401).send({ error: 'for nodes' })
+    return reply.send(peers.health())
+  })
+  server.post(peerItemsPath, (request, reply) => {
+    if (!admits(request)) return reply.code(401).send({ error: 'for nodes' })
+    try {
+      const start = donations.begin(request.body)
+      if (start.kind === 'refused') return reply.code(503).send({ reason: start.reason })
+      void reply.type('application/octet-stream')
+      return reply.send(Readable.from(start.chunks, { objectMode: false, highWaterMark: 512 * 1024 }))
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error
+      return reply.code(400).send({ error: error.message })
+    }
+  })
 }
 
 /** Nothing is readable here without the secret that nodes take out of the database. */

@@ -1,22 +1,24 @@
 import { spawn } from 'node:child_process'
 import type { Databases, DatabaseProbe } from '../adapters/databases.ts'
 import type { WritableCatalogue } from '../domain/catalogue.ts'
+import type { Contents, Refills, ServedContents, StaleItem } from '../domain/donation.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { NodeState } from '../domain/node-state.ts'
-import { covers, formatPosition, type Position } from '../domain/position.ts'
+import { covers, formatPosition, joinPositions, type Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { Apply, ApplyCounters } from './apply.ts'
-import { readNamespaces } from './catalogue-snapshot.ts'
 import { DatabaseClock } from './database-clock.ts'
 import { FollowedPosition } from './followed-position.ts'
 import { followLog, type LogChunk } from './log-stream.ts'
 import { ContentsGone, lockMemcached, MemcachedSession } from './memcached-session.ts'
+import { describeRefill, rebuild, type RebuildProgress } from './rebuild.ts'
 import { pause, Scout } from './scout.ts'
-import { formatMarks, formatNamespaces } from './state-item.ts'
 
 export interface ApplierOptions {
   readonly databases: Databases
   readonly catalogue: WritableCatalogue
+  /** Where items come from that this memcached has lost. */
+  readonly refills: Refills
   readonly memcached: { readonly host: string; readonly port: number; readonly restartCommand?: string | undefined }
   readonly dataDirectory: string
   /** Two ids that no other reader of the log has: the applier's and the scout's. */
@@ -27,6 +29,15 @@ export interface ApplierOptions {
   readonly readAheadBytesMax: number
   readonly memcachedTimeoutMilliseconds: number
   readonly logger: Logger
+}
+
+export interface LastRebuild {
+  readonly seconds: number
+  /** Of the log. */
+  readonly entries: number
+  /** Who gave its items, and how many. */
+  readonly peer: string | undefined
+  readonly keys: number
 }
 
 /**
@@ -43,7 +54,7 @@ export interface ApplierOptions {
  * It serves once it has applied everything up to the state item's "may contain", the source's end when it connected, the catalogue's
  * own position, and whatever the scout acknowledged meanwhile.
  */
-export class Applier {
+export class Applier implements ServedContents {
   readonly log = new FollowedPosition()
   readonly counters = new ApplyCounters()
   readonly clock = new DatabaseClock()
@@ -58,8 +69,10 @@ export class Applier {
   #draining = false
   #rebuilds = 0
   #lock: { release(): void } | undefined
-  #rebuild: { readonly since: number; readonly entriesBefore: number } | undefined
-  #lastRebuild: { readonly seconds: number; readonly entries: number } | undefined
+  #rebuild: { readonly since: number; readonly entriesBefore: number; peer?: string; keys: number } | undefined
+  #lastRebuild: LastRebuild | undefined
+  #apply: { readonly apply: Apply; readonly session: MemcachedSession } | undefined
+  #life = 0
 
   constructor(options: ApplierOptions) {
     this.#given = options
@@ -90,13 +103,49 @@ export class Applier {
   }
 
   /** The last finished one: from its begin to serving. */
-  get lastRebuild(): { readonly seconds: number; readonly entries: number } | undefined {
+  get lastRebuild(): LastRebuild | undefined {
     return this.#lastRebuild
+  }
+
+  get rebuildProgress(): RebuildProgress | undefined {
+    const running = this.#rebuild
+    if (this.#state !== 'rebuilding' || running === undefined) return undefined
+    const refill = this.#given.refills.progress
+    if (refill !== undefined) return describeRefill(refill)
+    const seconds = (performance.now() - running.since) / 1000
+    const keys = this.counters.entries - running.entriesBefore
+    return {
+      from: running.peer === undefined ? 'log' : 'peer',
+      peer: running.peer ?? null,
+      keys: running.keys + keys,
+      keysExpected: null,
+      percent: null,
+      keysPerSecond: Math.round((running.keys + keys) / seconds),
+      remainingSeconds: null,
+    }
+  }
+
+  contents(): Contents | undefined {
+    const { position } = this.log
+    if (!this.serving || this.#draining || this.#apply === undefined || position === undefined) return undefined
+    const { apply, session } = this.#apply
+    return {
+      life: this.#life,
+      position,
+      horizon: joinPositions(position, apply.mayContain),
+      epoch: apply.epoch,
+      databaseNowSeconds: this.clock.nowSeconds(),
+      memcachedNowSeconds: session.nowSeconds(),
+    }
   }
 
   /** When the last applied transaction was written, by the database's clock; 0 before the first. */
   get lastAppliedSeconds(): number {
     return this.#lastAppliedSeconds
+  }
+
+  async giveBack(item: StaleItem): Promise<void> {
+    await this.#apply?.apply.giveBack(item)
   }
 
   /** @throws WhiteholeError `bad-configuration` where another node fills this memcached */
@@ -144,6 +193,7 @@ export class Applier {
       })
       stopAsking = keepAsking(session)
       const apply = await this.#prepare(session, contents, AbortSignal.any([signal, ended.signal]))
+      this.#apply = { apply, session }
       await this.#follow(apply, AbortSignal.any([signal, ended.signal]))
       return 'as found'
     } catch (error) {
@@ -161,6 +211,7 @@ export class Applier {
     } finally {
       stopAsking()
       ended.abort()
+      this.#apply = undefined
       session?.close()
     }
   }
@@ -193,18 +244,19 @@ export class Applier {
     }
     this.#enter('rebuilding')
     this.#rebuilds++
-    this.#rebuild = { since: performance.now(), entriesBefore: this.counters.entries }
-    logger.info({}, 'memcached does not say what it contains: rebuilding it from the log')
-    const snapshot = await readNamespaces(this.#given.databases, logger, signal)
-    this.clock.sample(snapshot.clockSeconds)
-    const begin = snapshot.oldest
-    await session.beginAnew((base) => {
-      catalogue.reset(base, snapshot.namespaces)
-      const marks = formatMarks({ contains: begin, mayContain: snapshot.position, epoch: 0 })
-      return marks + formatNamespaces({ baseWatermark: base, staleItems: false, namespaces: catalogue.all() })
-    })
-    this.#targets = [snapshot.position]
-    return new Apply({ ...shared, contains: begin, mayContain: snapshot.position, epoch: 0 })
+    this.#life++
+    this.#rebuild = { since: performance.now(), entriesBefore: this.counters.entries, keys: 0 }
+    logger.info({}, 'memcached does not say what it contains: rebuilding it')
+    const { databases, refills } = this.#given
+    const { counters, clock: databaseClock } = this
+    const rebuilt = await rebuild(
+      { session, catalogue, databases, clock: databaseClock, counters, refills, logger },
+      signal,
+    )
+    const { contains, mayContain, epoch, peer, keys } = rebuilt
+    this.#rebuild = { ...this.#rebuild, keys, ...(peer === undefined ? {} : { peer }) }
+    this.#targets = [mayContain]
+    return new Apply({ ...shared, contains, mayContain, epoch })
   }
 
   async #follow(apply: Apply, signal: AbortSignal): Promise<void> {
@@ -261,11 +313,10 @@ export class Applier {
     this.log.reached(apply.contains, [])
     this.#targets = []
     if (this.#state === 'rebuilding' && this.#rebuild !== undefined) {
-      const { since, entriesBefore } = this.#rebuild
-      this.#lastRebuild = {
-        seconds: (performance.now() - since) / 1000,
-        entries: this.counters.entries - entriesBefore,
-      }
+      const { since, entriesBefore, peer, keys } = this.#rebuild
+      const entries = this.counters.entries - entriesBefore
+      this.#lastRebuild = { seconds: (performance.now() - since) / 1000, entries, peer, keys }
+      this.#given.logger.info(this.#lastRebuild, 'rebuilt')
     }
     this.#enter('serving')
   }

@@ -1,8 +1,11 @@
 import type { WritableCatalogue } from '../domain/catalogue.ts'
+import type { StaleItem } from '../domain/donation.ts'
 import { WhiteholeError } from '../domain/errors.ts'
 import type { LaneEntry, LogEntry, NamespaceEntry, StaleEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
+import { casText, isLive } from '../domain/local-reads.ts'
 import { samePosition, type Position } from '../domain/position.ts'
 import { failpoint, failpointArmed } from '../runtime/failpoints.ts'
+import { metaKey } from '../wire/memcached/meta-key.ts'
 import type { FollowedPosition } from './followed-position.ts'
 import { type ExpiryClock, ItemCommands, memcachedExptime } from './item-commands.ts'
 import type { LogChunk } from './log-stream.ts'
@@ -55,6 +58,8 @@ export class Apply {
   /** What the state item says by now. */
   #written: { contains: Position; mayContain: Position; revision: number }
   #lanes: LaneEntry[] = []
+  /** The end of what runs, or waits to. */
+  #turn: Promise<void> = Promise.resolve()
   #namespacesText = ''
   #namespacesRevision = -1
 
@@ -69,6 +74,15 @@ export class Apply {
     return this.#contains
   }
 
+  /** Nothing beyond here was begun. */
+  get mayContain(): Position {
+    return this.#written.mayContain
+  }
+
+  get epoch(): number {
+    return this.#given.epoch
+  }
+
   /** Resolves once all chunks are in memcached and their lanes' writers are told. */
   async apply(chunks: readonly LogChunk[]): Promise<void> {
     const { batchItemsMax, batchBytesMax } = this.#given
@@ -80,12 +94,35 @@ export class Apply {
       items += chunk.entries.length
       bytes += chunk.bytes
       if (items < batchItemsMax && bytes < batchBytesMax) continue
-      await this.#applyBatch(batch)
+      await this.#inTurn(() => this.#applyBatch(batch))
       batch = []
       items = 0
       bytes = 0
     }
-    if (batch.length > 0) await this.#applyBatch(batch)
+    if (batch.length > 0) await this.#inTurn(() => this.#applyBatch(batch))
+  }
+
+  /**
+   * A stale item whose right to refill was taken by a look at it: marked anew, between two batches. Memcached that takes no CAS from outside
+   * gives the item a new one; here no flush can stand between the check and that (the item would outlive it).
+   */
+  async giveBack(item: StaleItem): Promise<void> {
+    await this.#inTurn(async () => {
+      const { session, catalogue } = this.#given
+      const namespace = catalogue.byName(item.namespaceName)
+      if (namespace === undefined || !isLive(item, namespace)) return
+      const { text, binary } = metaKey(item.key)
+      const cas = casText(item)
+      const version = session.itemCasIsVersion ? ` E${cas}` : ''
+      await session.connection.request(`md ${text}${binary ? ' b' : ''} I C${cas}${version}`)
+    })
+  }
+
+  /** One after the other, in the order of the calls. */
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(task)
+    this.#turn = turn.then(ignore, ignore)
+    return turn
   }
 
   /** Nothing is on its way: lets the state item say that it contains what was applied. */
@@ -258,3 +295,5 @@ export class Apply {
 function holdsItems(batch: readonly LogChunk[]): boolean {
   return batch.some(({ entries }) => entries.some(({ kind }) => kind !== 'lane' && kind !== 'namespace'))
 }
+
+function ignore(): void {}

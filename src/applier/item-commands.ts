@@ -1,6 +1,7 @@
 import { composeItemKey, type ItemKey, keyToBytes, needsBase64 } from '../domain/key.ts'
 import type { DeleteEntry, StaleEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
 import { type Expiry, expiryNever, relativeExptimeMaxSeconds } from '../domain/mutation.ts'
+import type { ReceivedItem } from '../wire/peer/item-stream.ts'
 
 /**
  * Hot path: log entries → quiet memcached commands in one buffer (bench/replay.ts measures it). The frequent ones are silent on
@@ -37,10 +38,21 @@ export class ItemCommands {
 
   /** @param exptime as memcached takes it: see memcachedExptime */
   store(namespaceName: string, entry: StoreEntry, exptime: number): void {
-    const key = composeItemKey(namespaceName, entry.key)
+    const flags = entry.flags === '0' ? '' : ` F${flags32(entry.flags)}`
+    this.#store(composeItemKey(namespaceName, entry.key), entry, { exptime, flags })
+  }
+
+  /** A peer's item. */
+  fill(item: ReceivedItem, exptime: number): void {
+    const { key } = item
+    this.#store(key, item, { exptime, flags: item.flags === 0 ? '' : ` F${item.flags}` })
+    if (item.stale) this.#line(`md ${needsBase64(key) ? `${base64(key)} b` : key} q I${this.#version(item)}\r\n`)
+  }
+
+  #store(key: ItemKey, entry: Versioned & { readonly value: Buffer }, given: { exptime: number; flags: string }): void {
+    const { exptime, flags } = given
     const plain = !needsBase64(key)
     const time = exptime === 0 ? '' : ` T${exptime}`
-    const flags = entry.flags === '0' ? '' : ` F${flags32(entry.flags)}`
     const version = this.#version(entry)
     const line = `ms ${plain ? key : base64(key)} ${entry.value.length}${plain ? '' : ' b'} q${version}${time}${flags}\r\n`
     this.#reserve(line.length + entry.value.length + 2)
@@ -71,7 +83,7 @@ export class ItemCommands {
     this.#line(`md ${name} q I T${exptime}${this.#version(entry)}\r\n`)
   }
 
-  #version({ versionHigh, versionLow }: StoreEntry | StaleEntry): string {
+  #version({ versionHigh, versionLow }: Versioned): string {
     return this.#withVersions ? ` E${decimal64(versionHigh, versionLow)}` : ''
   }
 
@@ -93,6 +105,8 @@ export class ItemCommands {
     this.#buffer = larger
   }
 }
+
+type Versioned = Pick<StoreEntry, 'versionHigh' | 'versionLow'>
 
 /**
  * The log's absolute expiry as memcached takes it (docs/adr/0004-expiry.md). Up to 30 days it is a relative one: memcached then counts whole

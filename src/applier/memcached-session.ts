@@ -72,18 +72,22 @@ export class MemcachedSession {
   }
 
   /**
-   * Throws the contents away and begins a new state item.
-   * @param render the item's text; it wants the base watermark, which is known once the item stands: the CAS at or below which nothing may be
-   *   read. Undefined where items carry versions: a CAS says nothing about its age there, so nothing may be left.
+   * Throws the contents away. Until `writeState` the state item says nothing that parses: a node that dies in between begins anew.
+   * @returns the base watermark: the CAS at or below which nothing may be read. Undefined where items carry versions: a CAS says nothing
+   *   about its age there, so nothing is left.
    */
-  async beginAnew(render: (baseWatermark: number | undefined) => string): Promise<void> {
+  async empty(): Promise<number | undefined> {
     await this.connection.request('flush_all')
     const stats = await this.#identify()
     if (this.#itemCasIsVersion && Number(stats.get('curr_items')) > 0) await this.#removeLeftovers()
-    // Until its second writing the item says nothing that parses: a node that dies in between begins anew.
     const base = casOf((await this.connection.request(`ms ${stateItemKey} 0 c`, Buffer.alloc(0))).line)
     if (base === undefined) throw new WhiteholeError('memcached-away', 'memcached has no room for the state item')
-    await this.writeState(render(this.#itemCasIsVersion ? undefined : base))
+    return this.#itemCasIsVersion ? undefined : base
+  }
+
+  /** @param render the item's text; it wants the base watermark, which is known once the item stands */
+  async beginAnew(render: (baseWatermark: number | undefined) => string): Promise<void> {
+    await this.writeState(render(await this.empty()))
   }
 
   /**

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { ClusterStatus } from '../compose/cluster-status.ts'
+import type { ClusterStatus, RebuildEntry } from '../compose/cluster-status.ts'
 import { openCluster } from '../compose/open-cluster.ts'
 import type { Finish } from './command-line.ts'
 import { exitCode } from './exit.ts'
@@ -35,7 +35,11 @@ export function describeStatus(status: ClusterStatus): string {
     `  ${node.name}`,
     node.state,
     node.http,
-    node.lagSeconds === null ? '' : `lag ${node.lagSeconds.toFixed(1)} s`,
+    node.rebuild === null
+      ? node.lagSeconds === null
+        ? ''
+        : `lag ${node.lagSeconds.toFixed(1)} s`
+      : describeRebuild(node.rebuild),
     `memcached ${node.memcached.address}`,
     node.pid === null ? '' : `pid ${node.pid}`,
   ])
@@ -60,4 +64,15 @@ export function describeStatus(status: ClusterStatus): string {
     ['namespaces', table(namespaces)],
   ]
   return sections.map((lines) => lines.join('\n')).join('\n')
+}
+
+function describeRebuild(rebuild: RebuildEntry): string {
+  const { from, peer, keys, percent, keysPerSecond, remainingSeconds } = rebuild
+  const parts = [
+    percent === null ? `${keys} keys` : `${percent.toFixed(1)} % of ${rebuild.keysExpected} keys`,
+    `from ${from === 'log' ? 'the log' : peer}`,
+    `${keysPerSecond} keys/s`,
+    ...(remainingSeconds === null ? [] : [`${remainingSeconds.toFixed(0)} s left`]),
+  ]
+  return parts.join(', ')
 }

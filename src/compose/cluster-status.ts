@@ -36,6 +36,18 @@ export interface NodeEntry {
   readonly source: string | null
   readonly position: string | null
   readonly lagSeconds: number | null
+  readonly rebuild: RebuildEntry | null
+}
+
+/** How far a rebuild is. Numbers are null where nobody can tell them. */
+export interface RebuildEntry {
+  readonly from: 'peer' | 'log'
+  readonly peer: string | null
+  readonly keys: number
+  readonly keysExpected: number | null
+  readonly percent: number | null
+  readonly keysPerSecond: number
+  readonly remainingSeconds: number | null
 }
 
 export type ListenerEntry =
@@ -65,6 +77,17 @@ const nodeStatusSchema = z.object({
   source: z.string().nullable(),
   position: z.string().nullable(),
   lagSeconds: z.number().nullable(),
+  rebuild: z
+    .object({
+      from: z.enum(['peer', 'log']),
+      peer: z.string().nullable(),
+      keys: z.number(),
+      keysExpected: z.number().nullable(),
+      percent: z.number().nullable(),
+      keysPerSecond: z.number(),
+      remainingSeconds: z.number().nullable(),
+    })
+    .nullish(),
   namespaces: z.array(z.object({ id: z.number(), name: z.string(), generation: z.number() })),
 })
 

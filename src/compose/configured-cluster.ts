@@ -81,6 +81,7 @@ export class ConfiguredCluster implements Cluster {
       source: report?.source ?? null,
       position: report?.position ?? null,
       lagSeconds: report?.lagSeconds ?? null,
+      rebuild: report?.rebuild ?? null,
     }
   }
 }

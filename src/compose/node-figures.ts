@@ -1,11 +1,10 @@
 import type { Figure, Labelled } from '../admin/node-metrics.ts'
 import type { Applier } from '../applier/applier.ts'
-import type { NodeState } from '../domain/node-state.ts'
+import { nodeStates } from '../domain/node-state.ts'
 import type { GatewayCounters } from '../gateway/counters.ts'
 import { counterNames } from '../gateway/counters.ts'
+import type { Donor } from '../recovery/donor.ts'
 import type { WriterMetrics } from '../writer/writer-metrics.ts'
-
-const states: readonly NodeState[] = ['starting', 'catching-up', 'rebuilding', 'serving', 'draining', 'stopped']
 
 /** What `/metrics` of a node tells, beside the process's own figures. */
 export function nodeFigures(parts: {
@@ -15,6 +14,7 @@ export function nodeFigures(parts: {
   writer: WriterMetrics
   gateway: GatewayCounters
   lagSeconds: () => number | null
+  donor: Pick<Donor, 'figures'>
 }): Figure[] {
   const { applier, writer, gateway } = parts
   return [
@@ -23,7 +23,7 @@ export function nodeFigures(parts: {
       help: '1 for the state that the node is in.',
       kind: 'gauge',
       labels: ['state'],
-      read: () => states.map((state) => ({ labels: { state }, value: Number(applier.state === state) })),
+      read: () => nodeStates.map((state) => ({ labels: { state }, value: Number(applier.state === state) })),
     },
     {
       name: 'lag_seconds',
@@ -38,6 +38,9 @@ export function nodeFigures(parts: {
     ),
     counter('evicted_everywhere_total', 'Of those: gone on every node.', () => parts.evictions.gone),
     ...applierFigures(applier),
+    counter('donated_keys_total', 'Items given to nodes that rebuild.', () => parts.donor.figures.keysSent),
+    counter('donated_bytes_total', 'Bytes of the same.', () => parts.donor.figures.bytesSent),
+    gauge('donations', 'Nodes that are given items now.', () => parts.donor.figures.running),
     ...writerFigures(writer),
     ...gatewayFigures(gateway),
   ]
@@ -63,9 +66,20 @@ function applierFigures(applier: Applier): Figure[] {
     counter('applied_flushes_total', 'Flushes and creations of namespaces.', () => counters.flushes),
     counter('applied_batches_total', 'Batches sent to memcached.', () => counters.batches),
     counter('refused_items_total', 'Items that memcached had no memory for.', () => counters.refused),
-    counter('rebuilds_total', 'Times that memcached was filled anew from the log.', () => applier.rebuilds),
+    counter('rebuilds_total', 'Times that memcached was filled anew.', () => applier.rebuilds),
+    gauge(
+      'rebuild_keys',
+      'Items taken and log entries applied by the rebuild that runs.',
+      () => applier.rebuildProgress?.keys,
+    ),
+    gauge(
+      'rebuild_ratio',
+      'How much of what is expected the running rebuild has taken, 0 to 1; absent where nobody can tell.',
+      () => asRatio(applier.rebuildProgress?.percent),
+    ),
+    gauge('last_rebuild_keys', 'How many items it took from a peer.', () => applier.lastRebuild?.keys),
     gauge('last_rebuild_seconds', 'How long the last rebuild took.', () => applier.lastRebuild?.seconds),
-    gauge('last_rebuild_entries', 'How many log entries it replayed.', () => applier.lastRebuild?.entries),
+    gauge('last_rebuild_entries', 'How many log entries it applied.', () => applier.lastRebuild?.entries),
   ]
 }
 
@@ -126,6 +140,10 @@ function* namespaceCounters(gateway: GatewayCounters): Iterable<Labelled> {
   for (const [namespace, counters] of gateway.entries()) {
     for (const name of counterNames) yield { labels: { namespace, counter: name }, value: counters[name] }
   }
+}
+
+function asRatio(percent: number | null | undefined): number | undefined {
+  return percent === null || percent === undefined ? undefined : percent / 100
 }
 
 function counter(name: string, help: string, read: () => number): Figure {

@@ -49,6 +49,7 @@ export class NodeReporter {
       source: applier.source === undefined ? null : formatDatabaseAddress(applier.source.address),
       position: position === undefined ? null : formatPosition(position),
       lagSeconds: lagSeconds(),
+      rebuild: applier.rebuildProgress ?? null,
       namespaces: [...catalogue.all()].map(({ id, name, generation }) => ({ id, name, generation })),
     }
   }

@@ -14,8 +14,11 @@ import { describeError } from '../domain/errors.ts'
 import { GatewayCounters } from '../gateway/counters.ts'
 import { Gateway } from '../gateway/gateway.ts'
 import { armFailpoint } from '../runtime/failpoints.ts'
+import { Donor } from '../recovery/donor.ts'
+import { Refill } from '../recovery/refill.ts'
 import { createLogger, type Logger } from '../runtime/logger.ts'
 import { Desk } from '../peers/desk.ts'
+import { Donors } from '../peers/donors.ts'
 import { Peers } from '../peers/peers.ts'
 import { PeerRegistry, type Registration } from '../peers/registry.ts'
 import { DueFlushes } from '../writer/due-flushes.ts'
@@ -54,6 +57,8 @@ class Node {
   readonly #directory: SqlDirectoryReads
   readonly #registry: PeerRegistry
   readonly #peers: Peers
+  readonly #donors: Donors
+  readonly #donor: Donor
   readonly #arbitration: Arbitration
   readonly #gateway: Gateway
   readonly #dueFlushes: DueFlushes
@@ -69,9 +74,17 @@ class Node {
     this.#logger = logger
     const databases = new Databases(accessOf(config), logger)
     const { memcached, applier, writer, databases: given } = config
+    this.#registry = new PeerRegistry({
+      databases,
+      self: registrationOf(config),
+      logger: logger.child({ part: 'peers' }),
+      timeoutMilliseconds: peerListMilliseconds,
+    })
+    this.#donors = new Donors({ registry: this.#registry, datacenter: config.datacenter, logger })
     this.#applier = new Applier({
       databases,
       catalogue: this.#catalogue,
+      refills: new Refill({ peers: this.#donors, logger: logger.child({ part: 'rebuild' }) }),
       memcached: {
         host: memcached.address.host,
         port: memcached.address.port,
@@ -102,11 +115,13 @@ class Node {
       log: this.#applier.log,
       timeoutMilliseconds: writer.writeTimeoutMilliseconds,
     })
-    this.#registry = new PeerRegistry({
-      databases,
-      self: registrationOf(config),
-      logger: logger.child({ part: 'peers' }),
-      timeoutMilliseconds: peerListMilliseconds,
+    this.#donor = new Donor({
+      address: memcached.address,
+      folder: config.dataDirectory,
+      served: this.#applier,
+      namespaces: this.#catalogue,
+      pace: { bytesPerSecondMax: config.rebuild.sendBytesPerSecondMax, clientBytes: () => this.#counters.bytesRead },
+      logger: logger.child({ part: 'donor' }),
     })
     this.#peers = new Peers({ registry: this.#registry, log: this.#applier.log, logger })
     this.#arbitration = new Arbitration({
@@ -146,6 +161,7 @@ class Node {
       this.#config.name,
       nodeFigures({
         applier: this.#applier,
+        donor: this.#donor,
         evictions: this.#arbitration.figures,
         writer: this.#writer.metrics,
         gateway: this.#counters,
@@ -163,7 +179,9 @@ class Node {
         namespaces: this.#catalogue,
         directory: this.#directory,
         secret: () => this.#registry.secret,
+        health: () => ({ state: this.#applier.state, lagSeconds: this.#primaryWatch.lagSeconds() }),
       }),
+      donations: this.#donor,
     })
     await this.#applier.lock()
     await this.#gateway.start()
@@ -191,6 +209,8 @@ class Node {
     this.#directory.close()
     this.#registry.close()
     this.#peers.close()
+    this.#donors.close()
+    this.#donor.close()
     this.#reads.close()
     this.#abort.abort()
     await this.#applying

@@ -177,8 +177,8 @@ async function nodeEntry(plan: NodePlan, pidOf: (name: string) => number | null)
   }
   const known = { name: plan.name, datacenter: plan.datacenter, http: formatEndpoint(endpointOf(plan)), memcached }
   if (report === undefined) return { ...known, ...silent(plan, pid) }
-  const { state, listeners, source, position, lagSeconds } = report
-  return { ...known, state, pid, listeners, source, position, lagSeconds }
+  const { state, listeners, source, position, lagSeconds, rebuild = null } = report
+  return { ...known, state, pid, listeners, source, position, lagSeconds, rebuild }
 }
 
 function silent(plan: NodePlan, pid: number | null): Omit<NodeEntry, 'name' | 'datacenter' | 'http' | 'memcached'> {
@@ -193,5 +193,6 @@ function silent(plan: NodePlan, pid: number | null): Omit<NodeEntry, 'name' | 'd
     source: null,
     position: null,
     lagSeconds: null,
+    rebuild: null,
   }
 }

@@ -34,7 +34,7 @@ export class UrlCluster implements Cluster {
 
   async status(): Promise<ClusterStatus> {
     const { failure: _, namespaces, ...report } = await ask(this.#endpoint)
-    const { name, datacenter, state, pid, memcached, listeners, source, position, lagSeconds } = report
+    const { name, datacenter, state, pid, memcached, listeners, source, position, lagSeconds, rebuild = null } = report
     const http = formatEndpoint(this.#endpoint)
     return {
       ready: state === 'serving',
@@ -42,7 +42,7 @@ export class UrlCluster implements Cluster {
       mode: 'unknown',
       epoch: 0,
       databases: [],
-      nodes: [{ name, datacenter, state, pid, http, memcached, listeners, source, position, lagSeconds }],
+      nodes: [{ name, datacenter, state, pid, http, memcached, listeners, source, position, lagSeconds, rebuild }],
       monitors: [],
       namespaces: namespaces.map(({ id, name: namespace, generation }) => ({
         id,

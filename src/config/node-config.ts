@@ -182,6 +182,20 @@ const applierSchema = z
   .prefault({})
   .describe('How the log gets into memcached.')
 
+const rebuildSchema = z
+  .strictObject({
+    sendBytesPerSecondMax: z
+      .int()
+      .min(0)
+      .max(100 * 1024 * mebibyte)
+      .default(0)
+      .describe(
+        'How fast this node gives its items to another one that rebuilds; 0 as fast as they are taken. Beside clients it takes a quarter of its time for it at most.',
+      ),
+  })
+  .prefault({})
+  .describe('How a node whose memcached lost its contents gets them back, and how it helps others to.')
+
 const logSchema = z
   .strictObject({
     level: z
@@ -207,6 +221,7 @@ export const nodeConfigSchema = z
     gateway: gatewaySchema,
     writer: writerSchema,
     applier: applierSchema,
+    rebuild: rebuildSchema,
     log: logSchema,
   })
   .transform((config, context) => {

@@ -1,2 +1,3 @@
 /** `starting → catching-up | rebuilding → serving → draining → stopped`; reads are answered from memcached while `serving` alone. */
-export type NodeState = 'starting' | 'catching-up' | 'rebuilding' | 'serving' | 'draining' | 'stopped'
+export const nodeStates = ['starting', 'catching-up', 'rebuilding', 'serving', 'draining', 'stopped'] as const
+export type NodeState = (typeof nodeStates)[number]

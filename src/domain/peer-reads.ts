@@ -21,6 +21,8 @@ export interface PeerDesk {
   admits(secret: string | undefined): boolean
   /** @throws RangeError on what is no question */
   answer(question: unknown): Promise<PeerFinding>
+  /** How this node is: small, and without asking anybody. */
+  health(): object
 }
 
 export type PeerFinding =

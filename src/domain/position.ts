@@ -100,6 +100,24 @@ export function covers(position: Position, other: Position): boolean {
   return false
 }
 
+/** The least position that covers both: what whoever has seen either must find. */
+export function joinPositions(a: Position, b: Position): Position {
+  if (a.dialect === 'mariadb' && b.dialect === 'mariadb') {
+    const domains = new Map(a.domains)
+    for (const [domain, gtid] of b.domains) {
+      if ((domains.get(domain)?.sequence ?? -1) < gtid.sequence) domains.set(domain, gtid)
+    }
+    return { dialect: 'mariadb', domains }
+  }
+  if (a.dialect === 'mysql' && b.dialect === 'mysql') {
+    const intervals = new Map(a.intervals)
+    for (const [source, more] of b.intervals)
+      intervals.set(source, normalize([...(intervals.get(source) ?? []), ...more]))
+    return { dialect: 'mysql', intervals }
+  }
+  throw new TypeError(`a ${a.dialect} and a ${b.dialect} position have nothing in common`)
+}
+
 export function samePosition(a: Position, b: Position): boolean {
   return formatPosition(a) === formatPosition(b)
 }

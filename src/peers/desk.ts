@@ -6,6 +6,7 @@ import { composeItemKey } from '../domain/key.ts'
 import { type ExaminedItem, isLease, itemCasIsVersion, type LocalReads, versionOf } from '../domain/local-reads.ts'
 import type { CataloguedNamespace, Namespaces } from '../domain/namespaces.ts'
 import type { PeerDesk, PeerFinding } from '../domain/peer-reads.ts'
+import type { PeerHealth } from './health.ts'
 import { parseQuestion, type PeerQuestion } from './question.ts'
 
 export interface DeskPorts {
@@ -15,6 +16,7 @@ export interface DeskPorts {
   readonly directory: Pick<DirectoryReads, 'versions'>
   /** Undefined while it is not known: then nobody is admitted. */
   readonly secret: () => string | undefined
+  readonly health: () => PeerHealth
 }
 
 /** How long a node that lags waits for the asker's position before it says that it does not know. */
@@ -33,6 +35,10 @@ export class Desk implements PeerDesk {
     const own = this.#ports.secret()
     // Hashes are of one length, whatever is compared.
     return own !== undefined && secret !== undefined && timingSafeEqual(digest(own), digest(secret))
+  }
+
+  health(): PeerHealth {
+    return this.#ports.health()
   }
 
   async answer(body: unknown): Promise<PeerFinding> {

@@ -1,5 +1,4 @@
-import { PeerHttp, type PeerEndpoint } from '../adapters/peer-http.ts'
-import { parseAddress } from '../config/address.ts'
+import { PeerHttp } from '../adapters/peer-http.ts'
 import { describeError } from '../domain/errors.ts'
 import type { FollowedLog } from '../domain/followed-log.ts'
 import type { Key } from '../domain/key.ts'
@@ -7,6 +6,7 @@ import type { Namespace } from '../domain/namespace.ts'
 import type { PeerAnswer, PeerFinding, PeerReads } from '../domain/peer-reads.ts'
 import { type Version, versionLowBits } from '../domain/version.ts'
 import type { Logger } from '../runtime/logger.ts'
+import { endpointOf } from './endpoint.ts'
 import { formatQuestion } from './question.ts'
 import type { PeerRegistry, Registration } from './registry.ts'
 
@@ -92,12 +92,6 @@ export class Peers implements PeerReads {
       return { kind: 'unknown' }
     }
   }
-}
-
-function endpointOf({ name, http }: Registration): PeerEndpoint {
-  const address = parseAddress(http)
-  if (address === undefined) throw new Error(`${name} is registered without an address`)
-  return address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }
 }
 
 function casOf(version: Version): { casHigh: number; casLow: number } {

@@ -83,6 +83,21 @@ export class PeerRegistry {
     return next
   }
 
+  /**
+   * Every other node that some database tells of: the primary where there is one, else any. Who registered in this instant may be
+   * missing. Empty where no database answers.
+   */
+  async known(signal: AbortSignal): Promise<readonly Registration[]> {
+    try {
+      return await this.others()
+    } catch {
+      signal.throwIfAborted()
+      const { self } = this.#options
+      for await (const nodes of this.#anywhere()) return nodes.filter(({ name }) => name !== self.name)
+      return []
+    }
+  }
+
   close(): void {
     this.#abort.abort()
     this.#primary.close()
@@ -133,21 +148,28 @@ export class PeerRegistry {
 
   /** On any database: a row that has reached a standby is on the primary, or the primary is gone. */
   async #isKnown(): Promise<boolean> {
-    const { databases, self, timeoutMilliseconds } = this.#options
+    for await (const nodes of this.#anywhere()) {
+      if (nodes.some(({ name }) => name === this.#options.self.name)) return true
+    }
+    return false
+  }
+
+  /** The rows as each database that answers has them. */
+  async *#anywhere(): AsyncGenerator<readonly Registration[]> {
+    const { databases, logger, timeoutMilliseconds } = this.#options
     for (const { probe } of await databases.probeAll()) {
       if (probe === undefined) continue
       const connection = await databases.connect(probe.address).catch(() => undefined)
       if (connection === undefined) continue
       try {
         const [rows] = await connection.query({ sql: question, rowsAsArray: true, timeout: timeoutMilliseconds })
-        if (this.#read(rows as unknown as SqlRow[][]).some(({ name }) => name === self.name)) return true
+        yield this.#read(rows as unknown as SqlRow[][])
       } catch (error) {
-        this.#options.logger.debug({ reason: describeError(error) }, 'a database does not tell the nodes')
+        logger.debug({ reason: describeError(error) }, 'a database does not tell the nodes')
       } finally {
         closeDatabaseConnection(connection)
       }
     }
-    return false
   }
 
   #read([nodes = [], secrets = []]: readonly SqlRow[][]): Registration[] {

@@ -17,6 +17,8 @@ export interface WorldOptions {
   readonly memcachedPath?: string
   readonly databaseOptions?: readonly string[]
   readonly writer?: NodeConfigInput['writer']
+  /** More of each node's configuration. */
+  readonly node?: Partial<NodeConfigInput>
 }
 
 /** A whole deployment of the test's own: databases, memcached and nodes as processes. */
@@ -143,6 +145,7 @@ export class World {
       ],
       http: { listen: `127.0.0.1:${ports.http}` },
       writer: options.writer,
+      ...options.node,
     }
     const file = join(folder, 'config.yaml')
     await writeFile(file, stringify(config), { mode: 0o600 })

@@ -5,6 +5,11 @@ export function formatMetaGet(key: ItemKey): string {
   return needsBase64(key) ? `mg ${base64Key(key)} v f c b\r\n` : `mg ${key} v f c\r\n`
 }
 
+/** The same, neither bumped nor counted as hit: for whoever reads everything once. */
+export function formatMetaPeek(key: ItemKey): string {
+  return needsBase64(key) ? `mg ${base64Key(key)} v f c u b\r\n` : `mg ${key} v f c u\r\n`
+}
+
 /**
  * The same where items may be stale: `mg` takes the right to refill such a one, which belongs to whoever asks by the meta protocol. A key
  * that the classic commands can't name is asked by `mg` all the same: then so be it.

@@ -1,0 +1,109 @@
+import type { Databases } from '../adapters/databases.ts'
+import type { WritableCatalogue } from '../domain/catalogue.ts'
+import type { RefillProgress, Refills } from '../domain/donation.ts'
+import { formatPosition, type Position } from '../domain/position.ts'
+import { failpoint } from '../runtime/failpoints.ts'
+import type { Logger } from '../runtime/logger.ts'
+import type { ApplyCounters } from './apply.ts'
+import { readNamespaces } from './catalogue-snapshot.ts'
+import type { DatabaseClock } from './database-clock.ts'
+import { MemcachedRefill } from './memcached-refill.ts'
+import type { MemcachedSession } from './memcached-session.ts'
+import { formatMarks, formatNamespaces } from './state-item.ts'
+
+export interface RebuildOptions {
+  readonly session: MemcachedSession
+  readonly catalogue: WritableCatalogue
+  readonly databases: Databases
+  readonly clock: DatabaseClock
+  readonly counters: ApplyCounters
+  readonly refills: Refills
+  readonly logger: Logger
+}
+
+/** What memcached contains now, and where its filling goes on. */
+export interface Rebuilt {
+  readonly contains: Position
+  readonly mayContain: Position
+  readonly epoch: number
+  /** Undefined: everything has to come from the log. */
+  readonly peer: string | undefined
+  readonly keys: number
+}
+
+/**
+ * Begins memcached anew: with a peer's items, or empty, to be filled from the oldest entry of the log that is retained. Either way
+ * the log goes on from `contains`, and nobody reads before `mayContain`.
+ */
+export async function rebuild(options: RebuildOptions, signal: AbortSignal): Promise<Rebuilt> {
+  return (await rebuildFromPeer(options, signal)) ?? (await beginFromLog(options, signal))
+}
+
+async function rebuildFromPeer(options: RebuildOptions, signal: AbortSignal): Promise<Rebuilt | undefined> {
+  const { session, catalogue, clock, counters, refills, logger } = options
+  const sink = new MemcachedRefill({
+    session,
+    catalogue,
+    counters,
+    clock: {
+      databaseNowSeconds: () => clock.nowSeconds(),
+      memcachedNowSeconds: () => session.nowSeconds(),
+    },
+    sampleClock: (seconds) => clock.sample(seconds),
+  })
+  const taken = await refills.run(sink, signal)
+  if (taken === undefined) return undefined
+  const { head, position, peer, keys } = taken
+  const marks = { contains: head.position, mayContain: position, epoch: head.epoch }
+  await writeState(options, marks)
+  failpoint('after-snapshot-before-log')
+  logger.info({ peer, keys, from: formatPosition(head.position), to: formatPosition(position) }, 'took a peer’s items')
+  return { ...marks, peer, keys }
+}
+
+async function beginFromLog(options: RebuildOptions, signal: AbortSignal): Promise<Rebuilt> {
+  const { session, catalogue, clock, databases, logger } = options
+  logger.info({}, 'no peer gives its items: rebuilding from the log')
+  const snapshot = await readNamespaces(databases, logger, signal)
+  clock.sample(snapshot.clockSeconds)
+  const base = await session.empty()
+  catalogue.reset(base, snapshot.namespaces)
+  const marks = { contains: snapshot.oldest, mayContain: snapshot.position, epoch: 0 }
+  await writeState(options, marks)
+  return { ...marks, peer: undefined, keys: 0 }
+}
+
+async function writeState(
+  { session, catalogue }: RebuildOptions,
+  marks: Pick<Rebuilt, 'contains' | 'mayContain' | 'epoch'>,
+): Promise<void> {
+  const { baseWatermark, staleItems } = catalogue
+  const namespaces = formatNamespaces({ baseWatermark, staleItems, namespaces: catalogue.all() })
+  await session.writeState(formatMarks(marks) + namespaces)
+}
+
+/** For status, log and metrics. */
+export interface RebuildProgress {
+  readonly from: 'peer' | 'log'
+  readonly peer: string | null
+  /** Items taken from the peer, or entries of the log applied. */
+  readonly keys: number
+  /** Null where nobody can tell. */
+  readonly keysExpected: number | null
+  readonly percent: number | null
+  readonly keysPerSecond: number
+  readonly remainingSeconds: number | null
+}
+
+export function describeRefill({ peer, keys, keysExpected, seconds }: RefillProgress): RebuildProgress {
+  const keysPerSecond = seconds > 0 ? keys / seconds : 0
+  return {
+    from: 'peer',
+    peer,
+    keys,
+    keysExpected,
+    percent: keysExpected === 0 ? 100 : Math.round((keys / keysExpected) * 1000) / 10,
+    keysPerSecond: Math.round(keysPerSecond),
+    remainingSeconds: keysPerSecond === 0 ? null : Math.round(((keysExpected - keys) / keysPerSecond) * 10) / 10,
+  }
+}
