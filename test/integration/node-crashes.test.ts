@@ -30,7 +30,7 @@ describe.each(engineList)('under load on a pair of %s with two nodes', (engine) 
     await load.check()
   })
 
-  test('a memcached is killed: its node rebuilds from the log before it serves, and writes go on meanwhile', async () => {
+  test('a memcached is killed: its node rebuilds before it serves, and writes go on meanwhile', async () => {
     const load = new Load(world, 'm')
     await load.warm()
     const rebuildsBefore = await world.node(1).metric('whitehole_rebuilds_total')
