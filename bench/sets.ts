@@ -1,62 +1,87 @@
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise'
-import { load, median, type LoadResult } from './support/load.ts'
+import { load, type LoadResult } from './support/load.ts'
+import { Peers } from './support/peers.ts'
 import { milliseconds, perSecond, type Question, ratio, type Row } from './support/result.ts'
+import { type Contestant, inTurn, toOther } from './support/rounds.ts'
 import { BenchSandbox } from './support/sandbox.ts'
 
-const rounds = 3
+const rounds = 5
 const seconds = 4
 const value = 'x'.repeat(100)
 const keys = 100_000
+const redisName = 'Redis, appendfsync always, WAIT 1'
+const seedName = "the seed's way"
+const ourName = 'whitehole'
 
 /** Replicated, durable sets of 100 bytes through one node of a whole `pair` sandbox with two nodes. */
 export const question: Question = {
   name: 'sets',
   title: 'Sets through one node, acknowledged through the standby',
-  text: `A whole \`pair\` sandbox (two databases, two memcached, two nodes) and the load on the same machine; 100-byte values, ${keys.toLocaleString('en')} keys; each connection waits for its reply. The seed's way is one \`CALL set_key\` a connection and write, committed on both databases by semi-sync, not waiting for any memcached. Goal: 15,000/s from 200 connections.`,
+  text: `A whole \`pair\` sandbox (two databases, two memcached, two nodes) and the load on the same machine; 100-byte values, ${keys.toLocaleString('en')} keys; each connection waits for its reply. Redis: a server and a replica, both \`appendfsync always\`, each SET followed by \`WAIT 1\`. The seed's way is one \`CALL set_key\` a connection and write, committed on both databases by semi-sync, not waiting for any memcached, from 150 connections at most. ${rounds} rounds in turn. Goals: 15,000/s from 200 connections; 1.0 × Redis; 10 × the seed's way.`,
   run: async (progress) => {
     const sandbox = await BenchSandbox.start()
+    const peers = await Peers.make()
     try {
+      const redis = await peers.redisPair()
+      for (const lack of peers.missing) progress(`left out: ${lack}`)
       const rows: Row[] = []
       for (const connections of [50, 200]) {
-        const node: LoadResult[] = []
-        const seed: LoadResult[] = []
-        for (let round = 0; round < rounds; round++) {
-          node.push(
-            await load({ port: sandbox.node(1), connections, seconds, request: setRequest, replyEnd: 'STORED\r\n' }),
-          )
-          seed.push(await seedsWay(sandbox, Math.min(connections, 150)))
-          progress(
-            `${connections} connections, round ${round + 1}: node ${perSecond(node.at(-1)?.perSecond ?? 0)}, seed's way ${perSecond(seed.at(-1)?.perSecond ?? 0)}`,
-          )
+        progress(`${connections} connections`)
+        const contestants: Contestant[] = [
+          {
+            name: ourName,
+            once: async () =>
+              figuresOf(
+                await load({
+                  port: sandbox.node(1),
+                  connections,
+                  seconds,
+                  request: (connection, number) =>
+                    `set ${keyOf(connection, number)} 0 0 ${value.length}\r\n${value}\r\n`,
+                  replyEnd: 'STORED\r\n',
+                }),
+              ),
+          },
+          { name: seedName, once: async () => figuresOf(await seedsWay(sandbox, Math.min(connections, 150))) },
+        ]
+        if (redis !== undefined) {
+          const request = (connection: number, number: number): string =>
+            `SET ${keyOf(connection, number)} ${value}\r\nWAIT 1 1000\r\n`
+          const options = { port: redis.port, connections, seconds, request, replyEnd: ':1\r\n' }
+          contestants.push({ name: redisName, once: async () => figuresOf(await load(options)) })
         }
-        const base = median(seed.map((one) => one.perSecond))
-        rows.push(
-          row(`whitehole, ${connections} connections`, node, base),
-          row(`the seed's way, ${Math.min(connections, 150)} connections`, seed, base),
-        )
+        const standings = await inTurn(contestants, rounds, progress)
+        for (const { name, figures } of standings) {
+          const to = (other: string): string => {
+            const found = toOther(standings, 'rate', name, other)
+            return Number.isNaN(found) ? '' : ratio(found)
+          }
+          rows.push({
+            contestant: `${connections} connections: ${name}`,
+            figures: {
+              sets: perSecond(figures['rate'] ?? 0),
+              p50: milliseconds(figures['p50'] ?? 0),
+              p99: milliseconds(figures['p99'] ?? 0),
+              "to the seed's way": to(seedName),
+              'to Redis': to(redisName),
+            },
+          })
+        }
       }
       return rows
     } finally {
+      await peers.stop()
       await sandbox.remove()
     }
   },
 }
 
-function setRequest(connection: number, number: number): string {
-  return `set k${(connection * 7919 + number * 104_729) % keys} 0 0 ${value.length}\r\n${value}\r\n`
+function keyOf(connection: number, number: number): string {
+  return `k${(connection * 7919 + number * 104_729) % keys}`
 }
 
-function row(contestant: string, results: readonly LoadResult[], base: number): Row {
-  const rate = median(results.map((one) => one.perSecond))
-  return {
-    contestant,
-    figures: {
-      sets: perSecond(rate),
-      p50: milliseconds(median(results.map((one) => one.p50Milliseconds))),
-      p99: milliseconds(median(results.map((one) => one.p99Milliseconds))),
-      "to the seed's way": ratio(rate / base),
-    },
-  }
+function figuresOf({ perSecond: rate, p50Milliseconds, p99Milliseconds }: LoadResult): Record<string, number> {
+  return { rate, p50: p50Milliseconds, p99: p99Milliseconds }
 }
 
 async function seedsWay(sandbox: BenchSandbox, connections: number): Promise<LoadResult> {
@@ -74,7 +99,7 @@ async function seedsWay(sandbox: BenchSandbox, connections: number): Promise<Loa
     pool.map(async (connection, index) => {
       for (let number = 0; performance.now() < until; number++) {
         const from = performance.now()
-        await connection.query('CALL set_key(?, ?, ?, 0)', [id, `k${(index * 7919 + number * 104_729) % keys}`, value])
+        await connection.query('CALL set_key(?, ?, ?, 0)', [id, keyOf(index, number), value])
         if (from >= countFrom) latencies.push(performance.now() - from)
       }
     }),
