@@ -103,6 +103,13 @@ export class MemcachedReads implements LocalReads {
     return undefined
   }
 
+  async statistics(): Promise<ReadonlyMap<string, string>> {
+    const connection = this.#connection
+    if (connection === undefined) throw this.#away()
+    const lines = await connection.lines('stats')
+    return new Map(lines.map((line) => [line.split(' ')[1] ?? '', line.split(' ')[2] ?? '']))
+  }
+
   close(): void {
     this.#closed = true
     clearTimeout(this.#retry)

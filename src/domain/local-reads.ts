@@ -22,6 +22,8 @@ export interface LocalReads {
   examine(namespaceId: NamespaceId, key: ItemKey, question: ItemQuestion): Promise<ExaminedItem | undefined>
   /** memcached's own `me` words behind the key of a live item: `exp=-1 la=0 …`. */
   describe(namespaceId: NamespaceId, key: ItemKey): Promise<string | undefined>
+  /** memcached's own `stats`, of all namespaces together, by name; also while the contents are not to be trusted. */
+  statistics(): Promise<ReadonlyMap<string, string>>
 }
 
 /** `item` is undefined for a miss; `error` is set where memcached could not answer. */

@@ -11,7 +11,7 @@ import type { Reply } from './replies.ts'
  */
 export const protocolVersion = '1.6.45'
 
-/** The directory's figures, where they do not come in time, are left out: `stats` never waits for a database. */
+/** Figures of the directory and of memcached that do not come in time are left out: `stats` never waits for either. */
 const figuresMilliseconds = 500
 
 type Stat = readonly [name: string, value: string | number]
@@ -111,43 +111,56 @@ async function general(conversation: Conversation): Promise<readonly Stat[]> {
     ['total_connections', counters.totalConnections],
     ['rejected_connections', counters.rejectedConnections],
     ...counterNames.map((name): Stat => [name, own[name]]),
-    ['get_expired', 0],
     ['auth_cmds', 0],
     ['auth_errors', 0],
     ['bytes_read', counters.bytesRead],
     ['bytes_written', counters.bytesWritten],
     ['accepting_conns', 1],
     ['threads', 1],
-    ['evictions', 0],
-    ['reclaimed', 0],
+    ...(await memcachedFigures(conversation)),
     ...(await contents(conversation)),
     ...(naming.bound === undefined ? [] : [['namespace', naming.bound] as const]),
   ]
 }
 
-async function contents(conversation: Conversation): Promise<readonly Stat[]> {
-  const { services, naming } = conversation
+/** memcached keeps these for all namespaces together: whoever looks at them asks whether this node's memory is enough. */
+const ofMemcached = ['limit_maxbytes', 'get_expired', 'store_no_memory', 'evictions', 'reclaimed'] as const
+
+async function memcachedFigures({ services }: Conversation): Promise<readonly Stat[]> {
+  const told = await inTime(services.reads.statistics())
+  return ofMemcached.flatMap((name): readonly Stat[] => {
+    const value = told?.get(name)
+    return value === undefined ? [] : [[name, value]]
+  })
+}
+
+async function contents({ services, naming }: Conversation): Promise<readonly Stat[]> {
   const asked = naming.bound === undefined ? [...services.namespaces.all()] : [naming.find('')]
+  const questions = asked.flatMap((one) => (one === undefined ? [] : [services.directory.figures(one.id)]))
+  const figures = await inTime(Promise.all(questions))
+  if (figures === undefined) return []
+  let keys = 0
+  let bytes = 0
+  for (const one of figures) {
+    keys += one.keys
+    bytes += one.bytes
+  }
+  return [
+    ['bytes', bytes],
+    ['curr_items', keys],
+  ]
+}
+
+/** Undefined: it failed, or took too long. */
+async function inTime<T>(answer: Promise<T>): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<undefined>((resolve) => {
     timer = setTimeout(() => resolve(undefined), figuresMilliseconds)
   })
   try {
-    const questions = asked.flatMap((one) => (one === undefined ? [] : [services.directory.figures(one.id)]))
-    const figures = await Promise.race([Promise.all(questions), late])
-    if (figures === undefined) return []
-    let keys = 0
-    let bytes = 0
-    for (const one of figures) {
-      keys += one.keys
-      bytes += one.bytes
-    }
-    return [
-      ['bytes', bytes],
-      ['curr_items', keys],
-    ]
+    return await Promise.race([answer, late])
   } catch {
-    return []
+    return undefined
   } finally {
     clearTimeout(timer)
   }

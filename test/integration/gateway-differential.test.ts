@@ -29,7 +29,7 @@ describe.runIf(existsSync(newerMemcachedPath))('a listener and memcached 1.6.45'
           const ours = await converse(gateway.port, commands, cut)
           expect(ours).toEqual(theirs)
         }),
-        { numRuns: cuts === 'whole' ? 400 : 80 },
+        { numRuns: cuts === 'whole' ? 1000 : 150 },
       )
     } finally {
       await gateway.stop()

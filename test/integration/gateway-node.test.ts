@@ -98,6 +98,15 @@ describe.each([
     },
   )
 
+  it.skipIf(missing)("tells in stats of the namespace's items and of its memcached's memory", async () => {
+    const { main } = world.node(1).ports
+    await dialogue(main, 'flush_all\r\n', /OK\r\n$/)
+    const reply = await dialogue(main, 'stats\r\n', /END\r\n$/)
+    for (const name of ['evictions', 'reclaimed', 'get_expired', 'store_no_memory'])
+      expect(reply).toMatch(new RegExp(`^STAT ${name} \\d+\r$`, 'm'))
+    expect(reply).toContain('STAT limit_maxbytes 67108864\r\n')
+  })
+
   it.skipIf(missing)('lists the keys of its namespace alone, as memcdump asks for them', async () => {
     const { main, sessions } = world.node(1).ports
     await dialogue(main, 'flush_all\r\n', /OK\r\n$/)

@@ -253,6 +253,7 @@ describe.each(engineList)('conditions are decided once for all nodes, on %s', (e
           fetch: (itemKey, sink) => setImmediate(() => sink(own.find(itemKey))),
           examine: async () => undefined,
           describe: async () => undefined,
+          statistics: async () => new Map(),
         }
         return new Arbitration({
           mutations,

@@ -112,7 +112,10 @@ export class ChaosProxy {
       target.destroy()
       this.#pairs.delete(pair)
     }
-    for (const socket of [client, target]) socket.setNoDelay(true).on('error', forget).on('close', forget)
+    for (const socket of [client, target]) socket.setNoDelay(true).on('error', forget)
+    // What one side said before it went is still on its way.
+    client.on('close', () => toServer.whenEmpty(forget))
+    target.on('close', () => toClient.whenEmpty(forget))
     const end = (passage: Passage): void => passage.push(undefined, this.#pace())
     client.on('data', (data) => this.#pass('toServer', toServer, data)).on('end', () => end(toServer))
     target.on('data', (data) => this.#passToClient(toClient, data)).on('end', () => end(toClient))
@@ -166,9 +169,15 @@ class Passage {
   readonly #socket: Socket
   readonly #waiting: { readonly data: Buffer | undefined; readonly dueAt: number; readonly sliceBytes: number }[] = []
   #passing = false
+  #onEmpty: (() => void) | undefined
 
   constructor(socket: Socket) {
     this.#socket = socket
+  }
+
+  whenEmpty(then: () => void): void {
+    if (this.#passing) this.#onEmpty = then
+    else then()
   }
 
   /** @param data undefined: the end */
@@ -192,6 +201,7 @@ class Passage {
       else await this.#slice(data, sliceBytes)
     }
     this.#passing = false
+    this.#onEmpty?.()
   }
 
   async #slice(data: Buffer, sliceBytes: number): Promise<void> {

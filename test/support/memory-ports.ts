@@ -88,6 +88,14 @@ export class MemoryNode {
       const namespace = await node.#readable(namespaceId)
       return node.items.describe(key, namespace)
     },
+    async statistics() {
+      if (node.readFailure !== undefined) throw node.readFailure
+      return new Map([
+        ['pid', '1'],
+        ['limit_maxbytes', '67108864'],
+        ['evictions', '3'],
+      ])
+    },
   }))(this)
 
   readonly directory: DirectoryReads = {

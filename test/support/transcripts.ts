@@ -152,7 +152,7 @@ async function* partsOf(
 }
 
 /** CAS tokens in a reply, each once: of `gets`, of meta `c`, of `me`. */
-const token = /^(VALUE \S+ \d+ \d+ |(?:HD|VA)[^\r]*? c|ME [^\r]*? cas=)([1-9]\d*)(?=[ \r])/gm
+const token = /^(VALUE [^ \r]+ \d+ \d+ |(?:HD|VA)[^\r]*? c|ME [^\r]*? cas=)([1-9]\d*)(?=[ \r])/gm
 
 function tokensIn(reply: string): string[] {
   return [...new Set([...reply.matchAll(token)].map((match) => match[2] ?? ''))]

@@ -316,6 +316,9 @@ describe('stats', () => {
       pointer_size: '64',
       namespace: 'default',
       curr_connections: '1',
+      // Of the node's memcached.
+      limit_maxbytes: '67108864',
+      evictions: '3',
     }))
       expect([name, stats.get(name)]).toEqual([name, value])
     for (const name of ['pid', 'uptime', 'time', 'rusage_user', 'total_items', 'total_connections', 'bytes_read']) {
@@ -329,6 +332,13 @@ describe('stats', () => {
     await ask('set a 0 0 3\r\nabc\r\n', gateway.sessionsPort)
     expect(await ask('stats reset\r\nstats\r\n')).toMatch(/^RESET\r\n[^]*STAT cmd_set 0\r\n/)
     expect(await ask('stats\r\n', gateway.sessionsPort)).toMatch(/STAT cmd_set 1\r\n/)
+  })
+
+  it('leave out what memcached would have to tell, where it does not', async () => {
+    gateway.node.readFailure = new WhiteholeError('memcached-away', 'gone')
+    const failed = await ask('stats\r\n')
+    expect(failed).toMatch(/STAT curr_items 0\r\n[^]*END\r\n$/)
+    expect(failed).not.toMatch(/evictions|limit_maxbytes/)
   })
 
   it('leave out what the database would have to tell, where it does not', async () => {

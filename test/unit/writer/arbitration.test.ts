@@ -64,6 +64,7 @@ class OneNode {
       return item === undefined ? undefined : ({ ...item, won: false, leased: node.leased } as ExaminedItem)
     },
     describe: async () => undefined,
+    statistics: async () => new Map(),
   }))(this)
 
   session(writeTimeoutMilliseconds = 1000) {
