@@ -10,6 +10,7 @@ import type { ItemKey } from '../domain/key.ts'
 import type { ItemCas } from '../domain/local-reads.ts'
 import { versionLowBits } from '../domain/version.ts'
 import { parseCasText } from '../wire/memcached/item-cas.ts'
+import { decodeItemKey } from '../wire/memcached/item-key-text.ts'
 
 export interface DumpedItem extends ItemCas {
   readonly key: ItemKey
@@ -167,7 +168,7 @@ function parseLine(line: string): DumpedItem | undefined {
     throw new WhiteholeError('memcached-away', `memcached lists an item as ${JSON.stringify(line.slice(0, 300))}`)
   }
   const { casHigh, casLow } = parseListedCas(line.slice(cas + 5, casEnd))
-  return { key: decodeKey(line.slice(4, space)), details: line.slice(space + 1), casHigh, casLow }
+  return { key: decodeItemKey(line.slice(4, space)), details: line.slice(space + 1), casHigh, casLow }
 }
 
 function parseListedCas(text: string): ItemCas {
@@ -179,13 +180,6 @@ function parseListedCas(text: string): ItemCas {
 }
 
 const lowLimit = 2 ** versionLowBits
-
-/** One character a byte, as keys are held (decodeURIComponent would take the bytes for UTF-8). */
-function decodeKey(encoded: string): ItemKey {
-  if (!encoded.includes('%')) return encoded as ItemKey
-  const text = encoded.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
-  return text as ItemKey
-}
 
 /** Of a listed item: when it ends by memcached's own clock, in Unix seconds (0 never), and about what it takes there. */
 export function lifeOf({ details }: DumpedItem): { readonly expires: number; readonly bytes: number } {

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import type { Databases, DatabaseProbe } from '../adapters/databases.ts'
 import type { WritableCatalogue } from '../domain/catalogue.ts'
+import type { ContentsAccess, HeldContents } from '../domain/contents-access.ts'
 import type { Contents, Refills, ServedContents, StaleItem } from '../domain/donation.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { NodeState } from '../domain/node-state.ts'
@@ -54,7 +55,7 @@ export interface LastRebuild {
  * It serves once it has applied everything up to the state item's "may contain", the source's end when it connected, the catalogue's
  * own position, and whatever the scout acknowledged meanwhile.
  */
-export class Applier implements ServedContents {
+export class Applier implements ServedContents, HeldContents {
   readonly log = new FollowedPosition()
   readonly counters = new ApplyCounters()
   readonly clock = new DatabaseClock()
@@ -87,6 +88,10 @@ export class Applier implements ServedContents {
   /** Are reads of memcached to be trusted? */
   get serving(): boolean {
     return this.#state === 'serving'
+  }
+
+  get access(): ContentsAccess | undefined {
+    return this.serving ? this.#apply?.apply : undefined
   }
 
   /** Why the node stopped for good, for people. */
@@ -211,6 +216,7 @@ export class Applier implements ServedContents {
     } finally {
       stopAsking()
       ended.abort()
+      this.#apply?.apply.end()
       this.#apply = undefined
       session?.close()
     }

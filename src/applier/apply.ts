@@ -1,19 +1,27 @@
 import type { WritableCatalogue } from '../domain/catalogue.ts'
+import type { ContentsAccess, IdentifiedItem, KeyWatch, RepairEntry, WatchedKey } from '../domain/contents-access.ts'
 import type { StaleItem } from '../domain/donation.ts'
 import { WhiteholeError } from '../domain/errors.ts'
+import { composeItemKey } from '../domain/key.ts'
 import type { LaneEntry, LogEntry, NamespaceEntry, StaleEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
 import { casText, isLive } from '../domain/local-reads.ts'
 import { samePosition, type Position } from '../domain/position.ts'
 import { failpoint, failpointArmed } from '../runtime/failpoints.ts'
-import { metaKey } from '../wire/memcached/meta-key.ts'
+import { deleteByCas, metaKey } from '../wire/memcached/meta-key.ts'
 import type { FollowedPosition } from './followed-position.ts'
 import { type ExpiryClock, ItemCommands, memcachedExptime } from './item-commands.ts'
+import { KeyWatches } from './key-watches.ts'
 import type { LogChunk } from './log-stream.ts'
 import type { MemcachedSession } from './memcached-session.ts'
 import { formatMarks, formatNamespaces } from './state-item.ts'
 
+/** The applier's connection to memcached, as far as applying needs it. */
+export type ApplySession = Pick<MemcachedSession, 'itemCasIsVersion' | 'writeState' | 'bulk'> & {
+  readonly connection: Pick<MemcachedSession['connection'], 'request'>
+}
+
 export interface ApplyOptions {
-  readonly session: MemcachedSession
+  readonly session: ApplySession
   readonly catalogue: WritableCatalogue
   readonly clock: ExpiryClock
   readonly log: FollowedPosition
@@ -50,8 +58,10 @@ export class ApplyCounters {
  * Log entries → this node's memcached. A batch is: state item "may contain up to", the entries as quiet commands, one `mn`. The
  * next batch's state item says "contains". Replaying a batch is safe: entries are absolute, and a restarted node serves only from
  * `mayContain` on (docs/adr/0005-state-item.md).
+ *
+ * What else is written to this memcached takes its turn between the batches (domain/contents-access.ts).
  */
-export class Apply {
+export class Apply implements ContentsAccess {
   readonly #given: ApplyOptions
   readonly #commands: ItemCommands
   #contains: Position
@@ -62,6 +72,8 @@ export class Apply {
   #turn: Promise<void> = Promise.resolve()
   #namespacesText = ''
   #namespacesRevision = -1
+  readonly #watches = new KeyWatches()
+  #ended = false
 
   constructor(options: ApplyOptions) {
     this.#given = options
@@ -125,6 +137,53 @@ export class Apply {
     return turn
   }
 
+  get ended(): boolean {
+    return this.#ended
+  }
+
+  /** The connection is gone: whoever waits for a turn is refused. */
+  end(): void {
+    this.#ended = true
+  }
+
+  /** A watermark or a generation never goes back while this connection lives, so what was dead when it was listed is dead now. */
+  async deleteUnchanged(items: readonly IdentifiedItem[]): Promise<void> {
+    await this.#inTurn(async () => {
+      this.#mustLive()
+      await this.#given.session.bulk([items.map(deleteByCas).join('')])
+    })
+  }
+
+  watch(keys: readonly WatchedKey[]): KeyWatch {
+    return this.#watches.open(keys)
+  }
+
+  repair(watch: KeyWatch, entries: readonly RepairEntry[]): Promise<boolean[]> {
+    return this.#inTurn(async () => {
+      this.#mustLive()
+      if (!this.#watches.isOpen(watch)) throw new Error('a repair needs an open watch')
+      const applied = entries.map((entry) => this.#repair(watch, entry))
+      await this.#send()
+      return applied
+    })
+  }
+
+  #repair(watch: KeyWatch, entry: RepairEntry): boolean {
+    const namespace = this.#given.catalogue.byId(entry.namespaceId)
+    if (namespace === undefined) return false
+    const itemKey = entry.kind === 'remove-item' ? entry.itemKey : composeItemKey(namespace.name, entry.key)
+    if (watch.changed(itemKey)) return false
+    if (entry.kind === 'remove-item') this.#commands.deleteItem(itemKey)
+    else if (entry.kind === 'delete') this.#commands.delete(namespace.name, entry)
+    else if (entry.generation !== namespace.generation) return false
+    else this.#storeItem(namespace.name, entry, longAgo)
+    return true
+  }
+
+  #mustLive(): void {
+    if (this.#ended) throw new WhiteholeError('not-serving', 'the applier has another connection by now')
+  }
+
   /** Nothing is on its way: lets the state item say that it contains what was applied. */
   async settle(): Promise<void> {
     const { contains, mayContain, revision } = this.#written
@@ -164,6 +223,10 @@ export class Apply {
   /** @returns a change that begins a generation: it comes into force at this very place */
   #entry(entry: LogEntry, committedSeconds: number): NamespaceEntry | undefined {
     const { catalogue, log } = this.#given
+    if (this.#watches.some && 'key' in entry) {
+      const namespace = catalogue.byId(entry.namespaceId)
+      if (namespace !== undefined) this.#watches.note(namespace.name, entry)
+    }
     switch (entry.kind) {
       case 'set':
         this.#store(entry, committedSeconds)
@@ -191,16 +254,20 @@ export class Apply {
   }
 
   #store(entry: StoreEntry, committedSeconds: number): void {
-    const { catalogue, clock, counters } = this.#given
+    const { catalogue, counters } = this.#given
     const namespace = catalogue.byId(entry.namespaceId)
     if (namespace === undefined || namespace.generation !== entry.generation) {
       counters.dead++
       return
     }
     counters.stores++
-    const exptime = memcachedExptime(entry.expiry, committedSeconds, clock)
-    if (exptime === undefined) this.#commands.delete(namespace.name, entry)
-    else this.#commands.store(namespace.name, entry, exptime)
+    this.#storeItem(namespace.name, entry, committedSeconds)
+  }
+
+  #storeItem(namespaceName: string, entry: StoreEntry, committedSeconds: number): void {
+    const exptime = memcachedExptime(entry.expiry, committedSeconds, this.#given.clock)
+    if (exptime === undefined) this.#commands.delete(namespaceName, entry)
+    else this.#commands.store(namespaceName, entry, exptime)
   }
 
   #touch(entry: TouchEntry, committedSeconds: number): void {
@@ -261,7 +328,7 @@ export class Apply {
 
   async #send(): Promise<void> {
     if (this.#commands.count === 0) return
-    const complaints = await this.#given.session.connection.bulk([this.#commands.take()])
+    const complaints = await this.#given.session.bulk([this.#commands.take()])
     for (const line of complaints) {
       if (line.startsWith('SERVER_ERROR')) this.#given.counters.refused++
       else if (line !== 'HD' && line !== 'NF')
@@ -290,6 +357,9 @@ export class Apply {
     return session.writeState(formatMarks({ contains: this.#contains, mayContain, epoch }) + this.#namespacesText)
   }
 }
+
+/** What is repaired was not written just now: its time left goes by the clock. */
+const longAgo = 0
 
 /** A node's own start moves its lanes: nothing for a failpoint to die over. */
 function holdsItems(batch: readonly LogChunk[]): boolean {

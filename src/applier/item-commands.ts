@@ -66,7 +66,10 @@ export class ItemCommands {
 
   /** `md … q` tells a miss, `delete … noreply` nothing; but that one takes no binary key. */
   delete(namespaceName: string, entry: Pick<DeleteEntry, 'key'>): void {
-    const key = composeItemKey(namespaceName, entry.key)
+    this.deleteItem(composeItemKey(namespaceName, entry.key))
+  }
+
+  deleteItem(key: ItemKey): void {
     this.#line(needsBase64(key) ? `md ${base64(key)} b q\r\n` : `delete ${key} noreply\r\n`)
   }
 

@@ -6,8 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { MemcachedConnection } from '../adapters/memcached-connection.ts'
 import { dumpItems } from '../adapters/memcached-dump.ts'
 import { WhiteholeError } from '../domain/errors.ts'
-import { casText } from '../domain/local-reads.ts'
-import { metaKey } from '../wire/memcached/meta-key.ts'
+import { deleteByCas } from '../wire/memcached/meta-key.ts'
 import { parseStateItem, type StateItem, stateItemKey } from './state-item.ts'
 
 export interface MemcachedSessionOptions {
@@ -57,6 +56,11 @@ export class MemcachedSession {
   /** Does memcached take the version as an item's CAS (flag E)? Found by trying: docs/adr/0009-item-cas.md. */
   get itemCasIsVersion(): boolean {
     return this.#itemCasIsVersion
+  }
+
+  /** Quiet commands, as `MemcachedConnection.bulk`. */
+  bulk(chunks: readonly (Buffer | string)[]): Promise<readonly string[]> {
+    return this.connection.bulk(chunks)
   }
 
   nowSeconds(): number {
@@ -129,11 +133,7 @@ export class MemcachedSession {
       let found = 0
       for await (const items of dumpItems(address, { folder: dataDirectory, signal })) {
         found += items.length
-        const commands = items.map((item) => {
-          const { text, binary } = metaKey(item.key)
-          return `md ${text}${binary ? ' b' : ''} q C${casText(item)}\r\n`
-        })
-        await this.connection.bulk(commands)
+        await this.bulk(items.map(deleteByCas))
       }
       if (found === 0) return
     }

@@ -27,6 +27,7 @@ import { Arbitration } from '../writer/arbitration.ts'
 import { Writer } from '../writer/writer.ts'
 import { nodeFigures } from './node-figures.ts'
 import { PrimaryWatch } from './primary-watch.ts'
+import { Upkeep } from './upkeep.ts'
 import { NodeReporter } from './node-reporter.ts'
 
 /** Runs a node until it is told to stop. Resolves once everything of it is closed. */
@@ -64,6 +65,7 @@ class Node {
   readonly #dueFlushes: DueFlushes
   readonly #primaryWatch: PrimaryWatch
   readonly #reporter: NodeReporter
+  readonly #upkeep: Upkeep
   readonly #config: LoadedNodeConfig
   readonly #abort = new AbortController()
   #http: { close(): Promise<void> } | undefined
@@ -73,7 +75,7 @@ class Node {
     this.#config = config
     this.#logger = logger
     const databases = new Databases(accessOf(config), logger)
-    const { memcached, applier, writer, databases: given } = config
+    const { memcached, applier, writer } = config
     this.#registry = new PeerRegistry({
       databases,
       self: registrationOf(config),
@@ -81,21 +83,7 @@ class Node {
       timeoutMilliseconds: peerListMilliseconds,
     })
     this.#donors = new Donors({ registry: this.#registry, datacenter: config.datacenter, logger })
-    this.#applier = new Applier({
-      databases,
-      catalogue: this.#catalogue,
-      refills: new Refill({ peers: this.#donors, logger: logger.child({ part: 'rebuild' }) }),
-      memcached: {
-        host: memcached.address.host,
-        port: memcached.address.port,
-        restartCommand: memcached.restartCommand,
-      },
-      dataDirectory: config.dataDirectory,
-      serverIds: { applier: given.serverId, scout: scoutServerId(given.serverId) },
-      heartbeatMilliseconds: given.heartbeatSeconds * 1000,
-      ...applier,
-      logger: logger.child({ part: 'applier' }),
-    })
+    this.#applier = this.#composeApplier(databases)
     this.#writer = new Writer({
       node: config.name,
       database: new LaneDatabases(databases, writer.writeTimeoutMilliseconds),
@@ -139,6 +127,7 @@ class Node {
       clock: this.#applier.clock,
       logger,
     })
+    this.#upkeep = new Upkeep({ config, databases, applier: this.#applier, catalogue: this.#catalogue, logger })
     this.#gateway = this.#composeGateway()
     const { lagSeconds } = this.#primaryWatch
     this.#reporter = new NodeReporter({
@@ -157,9 +146,9 @@ class Node {
       { memcached: `${memcached.address.host}:${memcached.address.port}`, pid: process.pid },
       'starting',
     )
-    const registry = createRegistry(
-      this.#config.name,
-      nodeFigures({
+    const registry = createRegistry(this.#config.name, [
+      ...this.#upkeep.figures(),
+      ...nodeFigures({
         applier: this.#applier,
         donor: this.#donor,
         evictions: this.#arbitration.figures,
@@ -167,7 +156,7 @@ class Node {
         gateway: this.#counters,
         lagSeconds: this.#primaryWatch.lagSeconds,
       }),
-    )
+    ])
     this.#http = await listenNodeHttp(httpAddress(this.#config.http.listen), {
       state: () => ({ state: this.#applier.state, failure: this.#applier.failure ?? null }),
       status: () => this.#reporter.status(),
@@ -191,6 +180,7 @@ class Node {
     this.#writer.start()
     this.#dueFlushes.start()
     this.#primaryWatch.start()
+    this.#upkeep.start()
   }
 
   /** It serves only once its peers can know of it: else they would take an item that it holds for gone. */
@@ -204,6 +194,7 @@ class Node {
     this.#applier.drain()
     this.#dueFlushes.stop()
     this.#primaryWatch.stop()
+    this.#upkeep.stop()
     await this.#gateway.close()
     await this.#writer.close()
     this.#directory.close()
@@ -216,6 +207,25 @@ class Node {
     await this.#applying
     this.#applier.unlock()
     await this.#http?.close()
+  }
+
+  #composeApplier(databases: Databases): Applier {
+    const { memcached, applier, databases: given, dataDirectory } = this.#config
+    return new Applier({
+      databases,
+      catalogue: this.#catalogue,
+      refills: new Refill({ peers: this.#donors, logger: this.#logger.child({ part: 'rebuild' }) }),
+      memcached: {
+        host: memcached.address.host,
+        port: memcached.address.port,
+        restartCommand: memcached.restartCommand,
+      },
+      dataDirectory,
+      serverIds: { applier: given.serverId, scout: scoutServerId(given.serverId) },
+      heartbeatMilliseconds: given.heartbeatSeconds * 1000,
+      ...applier,
+      logger: this.#logger.child({ part: 'applier' }),
+    })
   }
 
   #composeGateway(): Gateway {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { isNamespaceName } from '../domain/namespace.ts'
+import { upkeepSchema } from './upkeep-config.ts'
 import { type Address, addressSchema, isLoopback, tcpAddressSchema } from './address.ts'
 
 /**
@@ -222,6 +223,7 @@ export const nodeConfigSchema = z
     writer: writerSchema,
     applier: applierSchema,
     rebuild: rebuildSchema,
+    upkeep: upkeepSchema,
     log: logSchema,
   })
   .transform((config, context) => {

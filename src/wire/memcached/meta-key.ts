@@ -1,4 +1,5 @@
 import { type ItemKey, type Key, keyToBytes, needsBase64 } from '../../domain/key.ts'
+import { casText, type ItemCas } from '../../domain/local-reads.ts'
 
 /** What a plain read asks: the hot path. */
 export function formatMetaGet(key: ItemKey): string {
@@ -21,6 +22,12 @@ export function formatClassicGet(key: ItemKey): string {
 /** The key as a meta command names it; with `binary` the command also wants the flag `b`. */
 export function metaKey(key: ItemKey | Key): { readonly text: string; readonly binary: boolean } {
   return needsBase64(key) ? { text: base64Key(key), binary: true } : { text: key, binary: false }
+}
+
+/** A quiet command with its line end: the item goes if it is still this very one. */
+export function deleteByCas(item: ItemCas & { readonly key: ItemKey }): string {
+  const { text, binary } = metaKey(item.key)
+  return `md ${text}${binary ? ' b' : ''} q C${casText(item)}\r\n`
 }
 
 function base64Key(key: ItemKey | Key): string {
