@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh [--test]
 #
-# --test adds what the tests need: libmemcached-tools, pymemcache with its tests, and the newer engines of scripts/engines.sh.
+# --test adds what the tests need: libmemcached-tools, pymemcache with its tests, systemd for machines in namespaces, and the newer engines of scripts/engines.sh.
 # No system service is needed, started or touched. When nothing is missing it takes a second.
 set -eu
 cd "$(dirname "$0")/.."
@@ -47,13 +47,20 @@ need mariadbd mariadb-server
 need mariadb-install-db mariadb-server
 need memcached memcached
 [ $for_tests = no ] || need memccat libmemcached-tools
-# Only a test wants it: whoever can't install it does without that one.
-if [ $for_tests = yes ] && ! { [ -d /usr/lib/python3/dist-packages/pymemcache/test ] && [ -d /usr/lib/python3/dist-packages/pytest ]; }; then
+
+# Only some tests want these: whoever can't install them does without those tests.
+want() { # FILE PACKAGES WHAT
+  [ ! -e "$1" ] || return 0
   if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
-    missing="${missing:+$missing }python3-pymemcache python3-pytest"
+    missing="${missing:+$missing }$2"
   else
-    echo "setup: without the packages python3-pymemcache and python3-pytest the suite of that client is skipped" >&2
+    echo "setup: without $2, $3 is not tested" >&2
   fi
+}
+if [ $for_tests = yes ]; then
+  want /usr/lib/python3/dist-packages/pymemcache/test "python3-pymemcache python3-pytest" "the suite of that client"
+  want /usr/lib/python3/dist-packages/pytest python3-pytest "the suite of pymemcache"
+  want /lib/systemd/systemd systemd "the installation on a machine"
 fi
 
 # Debian starts a service that it installs, unless a policy forbids it. Whatever policy was there comes back afterwards.
@@ -114,12 +121,4 @@ if [ $for_tests = yes ] && [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 
 fi
 
 # ---- Build -------------------------------------------------------------------------------------------------------------
-stamp=dist/.built
-if [ ! -f "$stamp" ] || [ -n "$(find src tsconfig.json tsconfig.build.json package-lock.json -newer "$stamp" -print -quit)" ]; then
-  echo "setup: building"
-  # Whatever is edited during the build is newer than the stamp.
-  mkdir -p dist
-  touch dist/.building
-  ./node_modules/.bin/tsc -p tsconfig.build.json
-  mv dist/.building "$stamp"
-fi
+sh scripts/build.sh

@@ -56,12 +56,21 @@ const connectTimeoutMillisecondsDefault = 2000
  * REPLICATION SLAVE and REPLICATION CLIENT on MySQL.
  */
 export class Databases {
-  readonly access: DatabaseAccess
+  #access: DatabaseAccess
   readonly #logger: Logger | undefined
 
   constructor(access: DatabaseAccess, logger?: Logger) {
-    this.access = access
+    this.#access = access
     this.#logger = logger
+  }
+
+  get access(): DatabaseAccess {
+    return this.#access
+  }
+
+  /** For the connections to come; those that are open stay. */
+  changePassword(password: string): void {
+    this.#access = { ...this.#access, password }
   }
 
   /**

@@ -13,10 +13,12 @@ import type { LoadedNodeConfig } from '../config/load.ts'
 import { describeError } from '../domain/errors.ts'
 import { GatewayCounters } from '../gateway/counters.ts'
 import { Gateway } from '../gateway/gateway.ts'
+import type { NodeState } from '../domain/node-state.ts'
 import { armFailpoint } from '../runtime/failpoints.ts'
 import { Donor } from '../recovery/donor.ts'
 import { Refill } from '../recovery/refill.ts'
 import { createLogger, type Logger } from '../runtime/logger.ts'
+import { serviceManager } from '../runtime/service-manager.ts'
 import { Desk } from '../peers/desk.ts'
 import { Donors } from '../peers/donors.ts'
 import { Peers } from '../peers/peers.ts'
@@ -25,24 +27,36 @@ import { DueFlushes } from '../writer/due-flushes.ts'
 import { LaneDatabases } from '../writer/lane-session.ts'
 import { Arbitration } from '../writer/arbitration.ts'
 import { Writer } from '../writer/writer.ts'
+import { applyReload, daemonSignals } from './daemon.ts'
 import { nodeFigures } from './node-figures.ts'
 import { PrimaryWatch } from './primary-watch.ts'
 import { Upkeep } from './upkeep.ts'
 import { NodeReporter } from './node-reporter.ts'
 
-/** Runs a node until it is told to stop. Resolves once everything of it is closed. */
-export async function runNode(config: LoadedNodeConfig): Promise<void> {
+/**
+ * Runs a node until it is told to stop. Resolves once everything of it is closed.
+ * @param reload reads the configuration again, at SIGHUP
+ */
+export async function runNode(config: LoadedNodeConfig, reload: () => LoadedNodeConfig): Promise<void> {
   const logger = createLogger({ level: config.log.level, name: config.name })
   armFailpoint(process.env['WHITEHOLE_FAILPOINT'])
+  const manager = serviceManager(process.env)
   const node = new Node(config, logger)
-  const stop = stopSignal()
+  const signals = daemonSignals(() => {
+    manager.reloading()
+    config = applyReload({ logger, running: config, load: reload, apply: (changed) => node.reload(changed) })
+    manager.reloaded()
+  })
   try {
     await node.start()
-    await stop.received
+    manager.ready(() => node.state)
+    await signals.stop
     logger.info({}, 'stopping')
+    manager.stopping()
   } finally {
-    stop.release()
+    signals.release()
     await node.stop()
+    manager.close()
     logger.info({}, 'stopped')
   }
 }
@@ -67,6 +81,7 @@ class Node {
   readonly #reporter: NodeReporter
   readonly #upkeep: Upkeep
   readonly #config: LoadedNodeConfig
+  readonly #databases: Databases
   readonly #abort = new AbortController()
   #http: { close(): Promise<void> } | undefined
   #applying: Promise<void> = Promise.resolve()
@@ -75,6 +90,7 @@ class Node {
     this.#config = config
     this.#logger = logger
     const databases = new Databases(accessOf(config), logger)
+    this.#databases = databases
     const { memcached, applier, writer } = config
     this.#registry = new PeerRegistry({
       databases,
@@ -181,6 +197,15 @@ class Node {
     this.#dueFlushes.start()
     this.#primaryWatch.start()
     this.#upkeep.start()
+  }
+
+  get state(): NodeState {
+    return this.#applier.state
+  }
+
+  /** What can change while it runs. */
+  reload({ databases }: LoadedNodeConfig): void {
+    this.#databases.changePassword(databases.password)
   }
 
   /** It serves only once its peers can know of it: else they would take an item that it holds for gone. */
@@ -294,18 +319,4 @@ function scoutServerId(applierServerId: number): number {
 
 function httpAddress(address: Address): HttpAddress {
   return address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port }
-}
-
-function stopSignal(): { received: Promise<void>; release: () => void } {
-  let received: () => void = () => {}
-  const promise = new Promise<void>((resolve) => {
-    received = resolve
-  })
-  process.on('SIGTERM', received)
-  process.on('SIGINT', received)
-  const release = (): void => {
-    process.off('SIGTERM', received)
-    process.off('SIGINT', received)
-  }
-  return { received: promise, release }
 }
