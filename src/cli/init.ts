@@ -17,6 +17,8 @@ interface GivenOptions extends CommonOptions {
   readonly applicationPasswordFile?: string
   readonly monitorUser: string
   readonly monitorPasswordFile?: string
+  readonly replicationUser: string
+  readonly replicationPasswordFile?: string
 }
 
 export function initCommand(finish: Finish): Command {
@@ -33,6 +35,8 @@ export function initCommand(finish: Finish): Command {
     .option('--application-password-file <file>', 'its password; without it the account is not created')
     .option('--monitor-user <name>', 'an account for the monitor', 'whitehole_monitor')
     .option('--monitor-password-file <file>', 'its password; without it the account is not created')
+    .option('--replication-user <name>', 'an account for the standby', 'whitehole_replication')
+    .option('--replication-password-file <file>', 'its password; without it the account is not created')
     .action(async (given: GivenOptions) => {
       const options = initOptions(given)
       if (given.print === true) {
@@ -52,16 +56,18 @@ export function initCommand(finish: Finish): Command {
 
 function initOptions(given: GivenOptions): InitOptions {
   const { adminUser, adminPasswordFile, adminSocket, accountHost } = given
-  const { applicationUser, applicationPasswordFile, monitorUser, monitorPasswordFile } = given
+  const optional = (
+    user: string,
+    passwordFile: string | undefined,
+  ): { user: string; passwordFile: string } | undefined =>
+    passwordFile === undefined ? undefined : { user, passwordFile }
   return {
     adminUser,
     adminPasswordFile,
     adminSocket,
     accountHost,
-    application:
-      applicationPasswordFile === undefined
-        ? undefined
-        : { user: applicationUser, passwordFile: applicationPasswordFile },
-    monitor: monitorPasswordFile === undefined ? undefined : { user: monitorUser, passwordFile: monitorPasswordFile },
+    application: optional(given.applicationUser, given.applicationPasswordFile),
+    monitor: optional(given.monitorUser, given.monitorPasswordFile),
+    replication: optional(given.replicationUser, given.replicationPasswordFile),
   }
 }

@@ -20,6 +20,7 @@ export interface InitOptions {
   readonly accountHost: string
   readonly application?: { readonly user: string; readonly passwordFile: string } | undefined
   readonly monitor?: { readonly user: string; readonly passwordFile: string } | undefined
+  readonly replication?: { readonly user: string; readonly passwordFile: string } | undefined
 }
 
 const connectTimeoutMilliseconds = 5000
@@ -63,6 +64,7 @@ function configuredAccounts(config: LoadedNodeConfig | undefined, options: InitO
     node: { user: config?.databases.user ?? 'whitehole_node', host, password: config?.databases.password ?? '' },
     ...(options.application === undefined ? {} : { application: account(options.application) }),
     ...(options.monitor === undefined ? {} : { monitor: account(options.monitor) }),
+    ...(options.replication === undefined ? {} : { replication: account(options.replication) }),
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise'
+import { replicationUser } from '../sandbox/database-sql.ts'
 import { SandboxFolder } from '../sandbox/folder.ts'
 import { rotate } from '../sandbox/rotate.ts'
 import { nodeUser } from '../sandbox/process-specs.ts'
@@ -6,7 +7,7 @@ import { Sandbox } from '../sandbox/sandbox.ts'
 import { SandboxError } from '../sandbox/sandbox-error.ts'
 import { defaultSettings, dialectOf, namespacesAtStart, type SandboxSettings } from '../sandbox/topology.ts'
 import { initializeSchema } from '../schema/initialize.ts'
-import type { Accounts } from '../schema/accounts.ts'
+import { type Accounts, serverAccountStatements } from '../schema/accounts.ts'
 
 /** What `up` was asked for; what is left out stays as the folder has it. */
 export type SandboxWishes = Partial<Omit<SandboxSettings, 'format'>>
@@ -30,7 +31,15 @@ export function composeSandbox(path: string, wishes: SandboxWishes, report: (mes
     )
   }
   const settings = { ...defaultSettings, ...former, ...wishes }
-  return new Sandbox({ folder, settings, ownCommand: ownCommand(), initialize: initializer(folder), report })
+  const { monitor, replication } = sandboxAccounts(folder)
+  return new Sandbox({
+    folder,
+    settings,
+    ownCommand: ownCommand(),
+    accountStatements: serverAccountStatements(dialectOf(settings), { monitor, replication }),
+    initialize: initializer(folder),
+    report,
+  })
 }
 
 /** How this very program was started, loaders included. */
@@ -46,12 +55,13 @@ export function prepareSupervisorLog(path: string): string {
 }
 
 /** The accounts of a sandbox: least privilege, from this machine alone, with generated passwords. */
-export function sandboxAccounts(folder: SandboxFolder): Accounts {
+export function sandboxAccounts(folder: SandboxFolder): Required<Accounts> {
   const host = '127.0.0.1'
   return {
     node: { user: nodeUser, host, password: folder.secret('node') },
     application: { user: 'whitehole_application', host, password: folder.secret('application') },
     monitor: { user: 'whitehole_monitor', host, password: folder.secret('monitor') },
+    replication: { user: replicationUser, host, password: folder.secret('replication') },
   }
 }
 

@@ -32,6 +32,8 @@ export function mariadbArguments(settings: DatabaseSettings): string[] {
     // Never falls back to asynchronous by itself: without the standby, writes wait.
     '--rpl-semi-sync-master-timeout=1000000000',
     '--slave-net-timeout=10',
+    // Its default gives up after a day.
+    '--master-retry-count=0',
     '--skip-slave-start=1',
     '--innodb-log-file-size=32M',
     '--aria-log-file-size=8M',

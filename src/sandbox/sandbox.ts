@@ -22,7 +22,6 @@ import {
   nodeSpec,
   type OwnCommand,
 } from './process-specs.ts'
-import { replicationAccount } from './replication-account.ts'
 import { removeIdentity, writeIdentity } from './process-identity.ts'
 import { SandboxError } from './sandbox-error.ts'
 import { SingleKeeper } from './single-keeper.ts'
@@ -41,6 +40,8 @@ export interface SandboxOptions {
   readonly folder: SandboxFolder
   readonly settings: SandboxSettings
   readonly ownCommand: OwnCommand
+  /** For each database, at each of its starts: the accounts without which it can't take a role. */
+  readonly accountStatements: readonly string[]
   /** Brings schema, accounts and first namespaces to the writable database; called at each start. */
   readonly initialize: (primary: Connection) => Promise<void>
   /** What happens, in words for people. */
@@ -127,8 +128,7 @@ export class Sandbox {
     const mysqld = mysqldOf(settings)
     if (mysqld === undefined) await makeMariadbDirectory(folder.of(name))
     else await makeMysqlDirectory(folder.of(name), mysqld)
-    const statements = replicationAccount(dialectOf(settings), folder.secret('replication'))
-    folder.writePrivate(databaseInitFile(folder, name), `${statements.join(';\n')};\n`)
+    folder.writePrivate(databaseInitFile(folder, name), `${this.#options.accountStatements.join(';\n')};\n`)
   }
 
   /** Whoever removes the folder means the sandbox: no command could reach it any more. */

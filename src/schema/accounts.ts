@@ -16,8 +16,10 @@ export interface Accounts {
   readonly node?: Account
   /** An application that uses SQL: calls the routines, reads the directory, nothing else. */
   readonly application?: Account
-  /** The monitor: watches replication, writes the marker and the epoch. */
+  /** The monitor: watches and changes who is primary, writes the marker and the epoch. It reads no values and no passwords. */
   readonly monitor?: Account
+  /** The standby, when it reads the log of the primary. */
+  readonly replication?: Account
 }
 
 export type Role = keyof Accounts
@@ -70,11 +72,12 @@ export function printableAccountStatements(dialect: Dialect, accounts: Accounts)
 }
 
 function roles(accounts: Accounts): (readonly [Role, Account])[] {
-  const { node, application, monitor } = accounts
+  const { node, application, monitor, replication } = accounts
   return [
     ...(node === undefined ? [] : [['node', node] as const]),
     ...(application === undefined ? [] : [['application', application] as const]),
     ...(monitor === undefined ? [] : [['monitor', monitor] as const]),
+    ...(replication === undefined ? [] : [['replication', replication] as const]),
   ]
 }
 
@@ -102,9 +105,44 @@ function rights(dialect: Dialect, role: Role): readonly string[] {
       ),
     ],
     application: ['EXECUTE ON memcached.*', 'SELECT ON memcached.mc_stored_keys', 'SELECT ON memcached.mc_namespaces'],
-    monitor: [`${watch} ON *.*`, 'SELECT ON memcached.*', 'UPDATE ON memcached.mc_meta'],
+    monitor: [
+      ...monitorRights[dialect],
+      'SELECT ON memcached.*',
+      'UPDATE ON memcached.mc_meta',
+      'EXECUTE ON PROCEDURE memcached.mc_mark',
+    ],
+    // The right to administer connections lets it in where all connections are taken (races.md R33).
+    replication: [
+      dialect === 'mariadb'
+        ? 'REPLICATION SLAVE, CONNECTION ADMIN ON *.*'
+        : 'REPLICATION SLAVE, CONNECTION_ADMIN, SERVICE_CONNECTION_ADMIN ON *.*',
+    ],
   }
   return byRole[role]
+}
+
+/** Replication, semi-sync, read_only and connections; the second port. Neither accounts nor anybody's tables. */
+const monitorRights: Readonly<Record<Dialect, readonly string[]>> = {
+  mariadb: [
+    'PROCESS, RELOAD, BINLOG MONITOR, BINLOG ADMIN, SLAVE MONITOR, REPLICATION SLAVE ADMIN, REPLICATION MASTER ADMIN, READ_ONLY ADMIN, CONNECTION ADMIN ON *.*',
+  ],
+  mysql: [
+    'PROCESS, RELOAD, REPLICATION CLIENT ON *.*',
+    'REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN, CONNECTION_ADMIN, SERVICE_CONNECTION_ADMIN ON *.*',
+    'SELECT ON performance_schema.*',
+  ],
+}
+
+/**
+ * What of the accounts can be made on a database that has no schema yet: for a standby before its first replication.
+ * Not for the log: each database has its own.
+ */
+export function serverAccountStatements(dialect: Dialect, accounts: Accounts): string[] {
+  const statements = accountStatements(dialect, accounts).flatMap((one) => one.statements)
+  return [
+    'SET sql_log_bin = 0',
+    ...statements.filter((statement) => !/ ON (PROCEDURE memcached\.|memcached\.\w)/.test(statement)),
+  ]
 }
 
 /**

@@ -223,10 +223,10 @@ describe.each(engineList)('init on %s', (engine) => {
       expect(await state()).toEqual(before)
     })
 
-    test('a monitor watches replication and writes the marker, and no more', async () => {
+    test('a monitor commits markers and watches replication, and writes nothing else', async () => {
       const monitor = await tcp(accounts.monitor)
       await monitor.query(
-        "UPDATE memcached.mc_meta SET value = value + 1 WHERE name = 'marker'; SELECT * FROM memcached.mc_nodes",
+        "CALL memcached.mc_mark(0); UPDATE memcached.mc_meta SET value = 1 WHERE name = 'epoch'; SELECT * FROM memcached.mc_nodes",
       )
       await monitor.query(
         engine === 'mariadb' ? 'SHOW MASTER STATUS; SHOW SLAVE STATUS' : 'SHOW BINARY LOG STATUS; SHOW REPLICA STATUS',
@@ -235,6 +235,9 @@ describe.each(engineList)('init on %s', (engine) => {
         "CALL memcached.set_key(1, 'k', 'v', 0)",
         'DELETE FROM memcached.mc_stored_keys',
         'DELETE FROM memcached.mc_meta',
+        'SELECT * FROM mysql.user',
+        "CREATE USER 'x'@'%'",
+        'CREATE TABLE memcached.x (id INT)',
       ]) {
         await expect(monitor.query(statement), statement).rejects.toThrow(/denied/)
       }

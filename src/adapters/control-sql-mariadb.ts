@@ -1,0 +1,161 @@
+import type { ReplicationFacts } from '../domain/database-control.ts'
+import { covers, parsePosition, type Position } from '../domain/position.ts'
+import type { Ask } from './control-session.ts'
+import {
+  type ControlSql,
+  heardFrom,
+  isDiskFull,
+  listedSessions,
+  number,
+  readsTheLog,
+  type Row,
+  statusMap,
+  text,
+} from './control-sql.ts'
+
+/** Behind it stands what `init_connect` was before, in base64. */
+const shutMark = 'SIGNAL SQLSTATE \'08004\' SET MESSAGE_TEXT = "whitehole has shut this database" -- was:'
+
+export const mariadbControl: ControlSql = {
+  dialect: 'mariadb',
+  // The start by the server's own clock in one statement with its uptime: constant, whatever the clock does afterwards.
+  look: `SELECT VERSION() AS version, @@global.server_id AS serverId, @@global.read_only AS readOnly,
+      @@global.gtid_binlog_pos AS position, @@global.gtid_binlog_state AS history,
+      @@global.rpl_semi_sync_master_enabled AS primaryEnabled, @@global.rpl_semi_sync_slave_enabled AS standbyEnabled,
+      UNIX_TIMESTAMP(NOW(6)) AS clockSeconds;
+    SELECT VARIABLE_NAME AS name, IF(VARIABLE_NAME = 'UPTIME', UNIX_TIMESTAMP() - VARIABLE_VALUE, VARIABLE_VALUE) AS value
+      FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME IN ('UPTIME', 'SLAVE_RECEIVED_HEARTBEATS',
+      'RPL_SEMI_SYNC_MASTER_STATUS', 'RPL_SEMI_SYNC_MASTER_CLIENTS', 'RPL_SEMI_SYNC_MASTER_NO_TX');
+    SHOW PROCESSLIST;
+    SHOW SLAVE STATUS`,
+  facts: ([own, status, processes, replicas], { replicationUser }) => {
+    const values = statusMap(status)
+    const sessions = listedSessions(processes ?? [])
+    const [row] = own ?? []
+    const [replica] = replicas ?? []
+    const position = parsePosition('mariadb', text(row, 'position'))
+    return {
+      instance: `${number(row, 'serverId')}@${Math.round(Number(values.get('UPTIME')))}`,
+      version: text(row, 'version'),
+      serverId: number(row, 'serverId'),
+      readOnly: number(row, 'readOnly') === 1,
+      position,
+      history: text(row, 'history'),
+      replication: replica === undefined ? undefined : replicationFacts(replica, values, position),
+      semiSync: {
+        primaryEnabled: number(row, 'primaryEnabled') === 1,
+        primaryActive: values.get('RPL_SEMI_SYNC_MASTER_STATUS') === 'ON',
+        clients: Number(values.get('RPL_SEMI_SYNC_MASTER_CLIENTS') ?? 0),
+        attached: sessions
+          .filter((session) => session.user === replicationUser && readsTheLog(session))
+          .map(({ id }) => String(id)),
+        unacknowledged: Number(values.get('RPL_SEMI_SYNC_MASTER_NO_TX') ?? 0),
+        standbyEnabled: number(row, 'standbyEnabled') === 1,
+      },
+      diskFull: isDiskFull(sessions),
+      clockSeconds: Number(text(row, 'clockSeconds')),
+    }
+  },
+  position: 'SELECT @@global.gtid_binlog_pos AS position',
+  // Not gtid_binlog_pos, which includes what others have written and nobody acknowledged yet.
+  committed: 'SELECT @@session.last_gtid AS position',
+  readOnly: 'SET GLOBAL read_only = 1',
+  durable: 'SET GLOBAL sync_binlog = 1',
+  writable: 'SET GLOBAL read_only = 0',
+  // READ ONLY ADMIN may always.
+  admitSelf: 'DO 0',
+  admitNobody: 'DO 0',
+  semiSync: {
+    settings:
+      "SET GLOBAL rpl_semi_sync_master_timeout = 4294967295; SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC'; SET GLOBAL rpl_semi_sync_master_wait_no_slave = 1",
+    enablePrimary: 'SET GLOBAL rpl_semi_sync_master_enabled = 1',
+    disablePrimary: 'SET GLOBAL rpl_semi_sync_master_enabled = 0',
+    enableStandby: 'SET GLOBAL rpl_semi_sync_slave_enabled = 1',
+    disableStandby: 'SET GLOBAL rpl_semi_sync_slave_enabled = 0',
+  },
+  replication: {
+    stopReceiver: 'STOP SLAVE IO_THREAD',
+    startApplier: 'START SLAVE SQL_THREAD',
+    stop: 'STOP SLAVE',
+    start: 'START SLAVE',
+    forget: 'RESET SLAVE ALL',
+    point: `SET GLOBAL gtid_slave_pos = @@global.gtid_binlog_pos;
+      CHANGE MASTER TO MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?,
+        MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 0.5`,
+    // With GTIDs, any start while both stand throws it away.
+    keepsRelayLog: false,
+  },
+  shut: async (ask) => {
+    const former = await initConnect(ask)
+    if (former.startsWith(shutMark)) return
+    await ask('SET GLOBAL init_connect = ?', [shutMark + Buffer.from(former).toString('base64')])
+  },
+  reopen: async (ask) => {
+    const now = await initConnect(ask)
+    if (!now.startsWith(shutMark)) return
+    await ask('SET GLOBAL init_connect = ?', [Buffer.from(now.slice(shutMark.length), 'base64').toString()])
+  },
+  // Plain KILL would let a waiting commit become visible (and answer it with OK).
+  endSession: (id) => `KILL SOFT CONNECTION ${id}`,
+  compare: (_ask, mine, primary) => Promise.resolve(surplus(mine, primary)),
+  lostFromLog: async (ask) => {
+    // Read first, since both move on: a transaction is in the log before it is in the position.
+    const [applied] = await ask<Row>('SELECT @@global.gtid_slave_pos AS position')
+    const [logged] = await ask<Row>('SELECT @@global.gtid_binlog_pos AS position')
+    const position = text(applied, 'position')
+    const isLogged = covers(parsePosition('mariadb', text(logged, 'position')), parsePosition('mariadb', position))
+    return isLogged ? '' : position
+  },
+  cure: async (ask) => {
+    // Only what still waits is not committed in the engine.
+    const sessions = listedSessions(await ask('SHOW PROCESSLIST'))
+    return sessions.some(isWaiter) ? 'truncate' : 'rebuild'
+  },
+}
+
+async function initConnect(ask: Ask): Promise<string> {
+  const [row] = await ask<Row>('SELECT @@global.init_connect AS value')
+  return text(row, 'value')
+}
+
+function isWaiter({ state }: { state: string }): boolean {
+  return /semi-sync ACK/i.test(state)
+}
+
+/**
+ * GTIDs of one `gtid_binlog_state` beyond another's: of each server of a domain it has the last number. Within a domain numbers only
+ * grow (strict mode), so who has a server's last number has its former ones.
+ */
+export function surplus(mine: string, primary: string): string {
+  const theirs = lastNumbers(primary)
+  const beyond = [...lastNumbers(mine)].filter(([server, sequence]) => sequence > (theirs.get(server) ?? 0n))
+  return beyond.map(([server, sequence]) => `${server}-${sequence}`).join(',')
+}
+
+/** `domain-server` → sequence. */
+function lastNumbers(state: string): Map<string, bigint> {
+  const numbers = new Map<string, bigint>()
+  for (const gtid of state.split(',').filter((part) => part.trim() !== '')) {
+    const [domain = '', server = '', sequence = ''] = gtid.trim().split('-')
+    numbers.set(`${domain}-${server}`, BigInt(sequence))
+  }
+  return numbers
+}
+
+function replicationFacts(row: Row, status: ReadonlyMap<string, string>, position: Position): ReplicationFacts {
+  const receiver = text(row, 'Slave_IO_Running')
+  // Empty after a start of the server, whose relay log is as good as gone.
+  const read = parsePosition('mariadb', text(row, 'Gtid_IO_Pos'))
+  return {
+    source: { host: text(row, 'Master_Host'), port: number(row, 'Master_Port') },
+    receiver: receiver === 'Yes' ? 'connected' : receiver === 'No' ? 'stopped' : 'connecting',
+    applier: text(row, 'Slave_SQL_Running') === 'Yes' ? 'running' : 'stopped',
+    received: covers(position, read) ? position : read,
+    heartbeats: heardFrom(
+      text(row, 'Master_Log_File'),
+      number(row, 'Read_Master_Log_Pos'),
+      Number(status.get('SLAVE_RECEIVED_HEARTBEATS') ?? 0),
+    ),
+    error: text(row, 'Last_SQL_Error') || text(row, 'Last_IO_Error'),
+  }
+}
