@@ -100,6 +100,8 @@ export interface SemiSyncFacts {
   readonly clients: number
   /** Identities of what is attached as a standby (connection ids): a new one is a reconnect, and due a marker. */
   readonly attached: readonly string[]
+  /** Commits that wait for the standby at this moment; some engines count several as one. */
+  readonly waiting: number
   /** Commits that went through without a standby since the start: growth in `paired` is an alarm. */
   readonly unacknowledged: number
   /** As a standby: it asks for semi-sync and acknowledges. */

@@ -1,0 +1,321 @@
+import { formatPlace } from '../domain/cluster-record.ts'
+import {
+  type DatabaseControl,
+  DatabaseControlError,
+  type DatabaseFacts,
+  type DatabaseHost,
+  type LockedDatabase,
+} from '../domain/database-control.ts'
+import { describeError } from '../domain/errors.ts'
+import type { Ballot } from './ballot.ts'
+import type { Operation, OperationResult, OperationValue } from './operations.ts'
+
+export interface ExecutorParts {
+  readonly databases: Readonly<Record<string, DatabaseControl>>
+  readonly hosts: Readonly<Record<string, DatabaseHost>>
+  /** Asks the voters: does a majority still know of no higher ballot? */
+  readonly confirm: (ballot: Ballot, signal: AbortSignal) => Promise<boolean>
+  readonly timeouts: ExecutorTimeouts
+  /** Places where tests end or stop the process. */
+  readonly passing?: (failpoint: Failpoint) => void | Promise<void>
+}
+
+export interface ExecutorTimeouts {
+  readonly lockMilliseconds: number
+  readonly stepMilliseconds: number
+  readonly drainMilliseconds: number
+}
+
+export const executorTimeouts: ExecutorTimeouts = {
+  lockMilliseconds: 1500,
+  stepMilliseconds: 2000,
+  drainMilliseconds: 30_000,
+}
+
+export type Failpoint =
+  | 'before-fence'
+  | 'after-fence'
+  | 'before-drain'
+  | 'after-drain'
+  | 'before-writable'
+  | 'after-writable'
+  | 'before-repoint'
+  | 'before-unpair'
+  | 'after-read-only'
+
+/**
+ * Carries out what the machine decided. Two monitors may be at it at once, one of them an old one that was paused: so each operation first
+ * takes the locks of the databases that it changes (whoever had them is killed), and *then* asks a majority whether its ballot is still
+ * the highest. Either a successor was promised before that answer, and we stop; or after it, and then the successor's own lock ends
+ * our session before it changes anything (R9).
+ */
+export class Executor {
+  readonly #parts: ExecutorParts
+
+  constructor(parts: ExecutorParts) {
+    this.#parts = parts
+  }
+
+  /** Never rejects. Once aborted nothing new is begun, and what is under way on a connection is left to itself. */
+  async run(operation: Operation, ballot: Ballot, signal: AbortSignal): Promise<OperationResult> {
+    const work = new Work(this.#parts, ballot, signal)
+    try {
+      return { ok: true, value: await work.orAborted(carryOut(work, operation)) }
+    } catch (error) {
+      return { ok: false, error: describeError(error) }
+    } finally {
+      work.release()
+    }
+  }
+}
+
+/** One operation with the locks that it holds. */
+class Work {
+  readonly #parts: ExecutorParts
+  readonly #ballot: Ballot
+  readonly #signal: AbortSignal
+  readonly #locked: LockedDatabase[] = []
+  #released = false
+
+  constructor(parts: ExecutorParts, ballot: Ballot, signal: AbortSignal) {
+    this.#parts = parts
+    this.#ballot = ballot
+    this.#signal = signal
+  }
+
+  get timeouts(): ExecutorTimeouts {
+    return this.#parts.timeouts
+  }
+
+  get signal(): AbortSignal {
+    return this.#signal
+  }
+
+  /** The locks of all of them, then the voters' word that they are rightly ours. */
+  async lock(...names: readonly string[]): Promise<readonly LockedDatabase[]> {
+    const { lockMilliseconds } = this.timeouts
+    const taken = await Promise.allSettled(
+      names.map(async (name) => {
+        const locked = await this.control(name).takeLock(lockMilliseconds)
+        if (this.#released) locked.release()
+        else this.#locked.push(locked)
+        return locked
+      }),
+    )
+    const locked = taken.map((one) => {
+      if (one.status === 'rejected') throw one.reason
+      return one.value
+    })
+    await this.confirm()
+    return locked
+  }
+
+  async confirm(): Promise<void> {
+    this.#signal.throwIfAborted()
+    if (await this.#parts.confirm(this.#ballot, this.#signal)) return
+    throw new DatabaseControlError('lock-lost', 'a majority of voters does not confirm that this monitor acts')
+  }
+
+  control(name: string): DatabaseControl {
+    const control = this.#parts.databases[name]
+    if (control === undefined) throw new Error(`there is no database ${name}`)
+    return control
+  }
+
+  host(name: string): DatabaseHost {
+    const host = this.#parts.hosts[name]
+    if (host === undefined) throw new Error(`nothing is known about how to restart ${name}`)
+    return host
+  }
+
+  async facts(name: string): Promise<DatabaseFacts> {
+    const sight = await this.control(name).probe(this.timeouts.stepMilliseconds)
+    if (!sight.answers) throw new DatabaseControlError('away', `${name}: ${sight.detail}`)
+    return sight.facts
+  }
+
+  /** Before whatever can't be taken back. */
+  async pass(failpoint: Failpoint): Promise<void> {
+    await this.#parts.passing?.(failpoint)
+    this.#signal.throwIfAborted()
+  }
+
+  async orAborted<T>(work: Promise<T>): Promise<T> {
+    let stop: (() => void) | undefined
+    const aborted = new Promise<never>((_, reject) => {
+      stop = (): void => reject(new Error('called off'))
+      if (this.#signal.aborted) stop()
+      else this.#signal.addEventListener('abort', stop, { once: true })
+    })
+    try {
+      return await Promise.race([work, aborted])
+    } finally {
+      if (stop !== undefined) this.#signal.removeEventListener('abort', stop)
+      work.catch(() => {})
+    }
+  }
+
+  release(): void {
+    this.#released = true
+    for (const locked of this.#locked) locked.release()
+  }
+}
+
+async function carryOut(work: Work, operation: Operation): Promise<OperationValue> {
+  switch (operation.kind) {
+    case 'drain':
+      return drain(work, operation.database)
+    case 'open':
+      return open(work, operation)
+    case 'open-paired':
+      return openPaired(work, operation)
+    case 'pair':
+      return pair(work, operation)
+    case 'unpair':
+      return unpair(work, operation.database)
+    case 'attach':
+      return attach(work, operation)
+    case 'hand-over':
+      return handOver(work, operation)
+    case 'freeze':
+      return freeze(work, operation.database)
+    case 'fence':
+      return fence(work, operation.database)
+    case 'mark':
+      await work.control(operation.database).commitMarker(work.timeouts.stepMilliseconds)
+      return {}
+    case 'restart':
+    case 'rebuild':
+      return rehost(work, operation)
+  }
+}
+
+async function drain(work: Work, database: string): Promise<OperationValue> {
+  const [locked] = await work.lock(database)
+  await work.pass('before-drain')
+  await locked?.stopReceiving(work.timeouts.stepMilliseconds)
+  const position = await locked?.drain(work.timeouts.drainMilliseconds)
+  await work.pass('after-drain')
+  return position === undefined ? {} : { position: formatPlace(position) }
+}
+
+async function open(work: Work, given: { database: string; epoch: number }): Promise<OperationValue> {
+  const { stepMilliseconds } = work.timeouts
+  const [locked] = await work.lock(given.database)
+  await locked?.prepare({ epoch: given.epoch, semiSync: false }, stepMilliseconds)
+  await work.pass('before-writable')
+  await locked?.makeWritable(stepMilliseconds)
+  await work.pass('after-writable')
+  const { instance } = await work.facts(given.database)
+  return { instance }
+}
+
+async function openPaired(
+  work: Work,
+  { primary, standby, epoch }: { primary: string; standby: string; epoch: number },
+): Promise<OperationValue> {
+  const { stepMilliseconds } = work.timeouts
+  const [p, s] = await work.lock(primary, standby)
+  if (p === undefined || s === undefined) return {}
+  // It may still be the standby of the one that is to follow it.
+  await p.stopReceiving(stepMilliseconds)
+  const facts = await work.facts(primary)
+  const verdict = await s.compareHistory(facts)
+  if (verdict.kind === 'errant') throw new Error(`${standby} has what ${primary} lacks: ${verdict.gtids}`)
+  await work.pass('before-repoint')
+  await p.ensureReplicationAccount(stepMilliseconds)
+  await s.follow(work.control(primary).address, stepMilliseconds)
+  const { instance: standbyInstance } = await work.facts(standby)
+  await s.waitForPosition(facts.position, stepMilliseconds)
+  // Enabled, then nobody but the standby reads, then the marker: whatever a node sees of this epoch, the standby has.
+  await p.enableSemiSync(stepMilliseconds)
+  await p.evictReaders(stepMilliseconds)
+  const marked = await p.prepare({ epoch, semiSync: true }, stepMilliseconds)
+  await s.waitForPosition(marked, stepMilliseconds)
+  await work.pass('before-writable')
+  await p.makeWritable(stepMilliseconds)
+  await work.pass('after-writable')
+  return { instance: facts.instance, standbyInstance }
+}
+
+async function pair(work: Work, { primary, standby }: { primary: string; standby: string }): Promise<OperationValue> {
+  const { stepMilliseconds } = work.timeouts
+  const [p, s] = await work.lock(primary, standby)
+  if (p === undefined || s === undefined) return {}
+  const { position } = await work.facts(primary)
+  // Asked first: should it restart on the way, its successor under the same name is not taken for it.
+  const { instance: standbyInstance } = await work.facts(standby)
+  await s.waitForPosition(position, stepMilliseconds)
+  await p.enableSemiSync(stepMilliseconds)
+  await p.evictReaders(stepMilliseconds)
+  const marked = await work.control(primary).commitMarker(stepMilliseconds)
+  await s.waitForPosition(marked, stepMilliseconds)
+  return { standbyInstance }
+}
+
+async function unpair(work: Work, database: string): Promise<OperationValue> {
+  const [locked] = await work.lock(database)
+  await work.pass('before-unpair')
+  await locked?.disableSemiSync(work.timeouts.stepMilliseconds)
+  return {}
+}
+
+async function attach(
+  work: Work,
+  { primary, standby, anew }: { primary: string; standby: string; anew: boolean },
+): Promise<OperationValue> {
+  const { stepMilliseconds } = work.timeouts
+  const [p, s] = await work.lock(primary, standby)
+  if (p === undefined || s === undefined) return {}
+  await p.ensureReplicationAccount(stepMilliseconds)
+  const verdict = await s.compareHistory(await work.facts(primary))
+  if (verdict.kind === 'errant') {
+    const { gtids, cure } = verdict
+    const { instance } = await work.facts(standby)
+    return { errant: { gtids, cure }, instance }
+  }
+  await work.pass('before-repoint')
+  if (anew) await s.stopReceiving(stepMilliseconds)
+  await s.follow(work.control(primary).address, work.timeouts.drainMilliseconds)
+  return {}
+}
+
+async function handOver(
+  work: Work,
+  { primary, standby }: { primary: string; standby: string },
+): Promise<OperationValue> {
+  const { stepMilliseconds } = work.timeouts
+  const [p, s] = await work.lock(primary, standby)
+  if (p === undefined || s === undefined) return {}
+  const position = await p.makeReadOnly(stepMilliseconds)
+  await work.pass('after-read-only')
+  await s.waitForPosition(position, stepMilliseconds)
+  return { position: formatPlace(position) }
+}
+
+async function freeze(work: Work, database: string): Promise<OperationValue> {
+  const [locked] = await work.lock(database)
+  await locked?.makeReadOnly(work.timeouts.stepMilliseconds)
+  return {}
+}
+
+async function fence(work: Work, database: string): Promise<OperationValue> {
+  const [locked] = await work.lock(database)
+  const { instance } = await work.facts(database)
+  await work.pass('before-fence')
+  const how = await locked?.fence(work.timeouts.stepMilliseconds)
+  await work.pass('after-fence')
+  return { instance, complete: how === 'complete' }
+}
+
+/** A kill and a restart as standby throw away what the primary may need (R3): so the voters are asked at the last moment. */
+async function rehost(
+  work: Work,
+  operation: Extract<Operation, { kind: 'restart' | 'rebuild' }>,
+): Promise<OperationValue> {
+  const host = work.host(operation.database)
+  await work.confirm()
+  if (operation.kind === 'restart') await host.restart('standby', work.signal)
+  else await host.rebuild(work.control(operation.from).address, work.signal)
+  return {}
+}
