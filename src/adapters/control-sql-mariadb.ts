@@ -25,7 +25,8 @@ export const mariadbControl: ControlSql = {
       UNIX_TIMESTAMP(NOW(6)) AS clockSeconds;
     SELECT VARIABLE_NAME AS name, IF(VARIABLE_NAME = 'UPTIME', UNIX_TIMESTAMP() - VARIABLE_VALUE, VARIABLE_VALUE) AS value
       FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME IN ('UPTIME', 'SLAVE_RECEIVED_HEARTBEATS',
-      'RPL_SEMI_SYNC_MASTER_STATUS', 'RPL_SEMI_SYNC_MASTER_CLIENTS', 'RPL_SEMI_SYNC_MASTER_NO_TX');
+      'RPL_SEMI_SYNC_MASTER_STATUS', 'RPL_SEMI_SYNC_MASTER_CLIENTS', 'RPL_SEMI_SYNC_MASTER_NO_TX',
+      'RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS');
     SHOW PROCESSLIST;
     SHOW SLAVE STATUS`,
   facts: ([own, status, processes, replicas], { replicationUser }) => {
@@ -49,6 +50,7 @@ export const mariadbControl: ControlSql = {
         attached: sessions
           .filter((session) => session.user === replicationUser && readsTheLog(session))
           .map(({ id }) => String(id)),
+        waiting: Number(values.get('RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS') ?? 0),
         unacknowledged: Number(values.get('RPL_SEMI_SYNC_MASTER_NO_TX') ?? 0),
         standbyEnabled: number(row, 'standbyEnabled') === 1,
       },

@@ -23,7 +23,8 @@ export const mysqlControl: ControlSql = {
       UNIX_TIMESTAMP(NOW(6)) AS clockSeconds;
     SELECT VARIABLE_NAME AS name, IF(VARIABLE_NAME = 'Uptime', UNIX_TIMESTAMP() - VARIABLE_VALUE, VARIABLE_VALUE) AS value
       FROM performance_schema.global_status WHERE VARIABLE_NAME IN ('Uptime', 'Rpl_semi_sync_source_status',
-      'Rpl_semi_sync_source_clients', 'Rpl_semi_sync_source_no_tx');
+      'Rpl_semi_sync_source_clients', 'Rpl_semi_sync_source_no_tx',
+      'Rpl_semi_sync_source_wait_sessions');
     SHOW PROCESSLIST;
     SHOW REPLICA STATUS;
     SELECT COUNT_RECEIVED_HEARTBEATS AS heartbeats FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME = ''`,
@@ -49,6 +50,7 @@ export const mysqlControl: ControlSql = {
         attached: sessions
           .filter((session) => session.user === replicationUser && readsTheLog(session))
           .map(({ id }) => String(id)),
+        waiting: Number(values.get('RPL_SEMI_SYNC_SOURCE_WAIT_SESSIONS') ?? 0),
         unacknowledged: Number(values.get('RPL_SEMI_SYNC_SOURCE_NO_TX') ?? 0),
         standbyEnabled: number(row, 'standbyEnabled') === 1,
       },
