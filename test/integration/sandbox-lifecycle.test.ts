@@ -57,6 +57,7 @@ describe('a sandbox in the background', () => {
       source: at(42),
       position: text,
       lagSeconds: expect.anything(),
+      rebuild: null,
     })
     // A lag is known only after the first look.
     await until('the lags', async () => !(await sandbox.run('status', '--json')).stdout.includes('"lagSeconds": null'))
