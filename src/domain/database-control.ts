@@ -58,7 +58,7 @@ export interface DatabaseFacts {
   readonly instance: string
   readonly version: string
   readonly serverId: number
-  /** MySQL: `super_read_only`. A pending change that waits behind writers counts as not yet made. */
+  /** For everybody but administrators. A pending change that waits behind writers counts as not yet made. */
   readonly readOnly: boolean
   /** `epoch` of `mc_meta`; undefined where there is no schema yet. */
   readonly epoch: number | undefined
@@ -158,9 +158,11 @@ export interface LockedDatabase {
   makeReadOnly(timeoutMilliseconds: number): Promise<Position>
 
   /**
-   * A former primary that still lives: nobody may write any more, whoever waits is let go without an OK. Accounts locked without a
-   * trace in the log, sessions ended (MariaDB: KILL SOFT CONNECTION, never plain KILL), `read_only = 1`.
-   * `pending`: the change of read_only stays behind its waiters; that is a fence too, and only a kill of the server ends it.
+   * A former primary that still lives: nobody may write any more, whoever waits is let go without an OK. New sessions refused without a
+   * trace in the log or the accounts (MariaDB `init_connect`, MySQL `offline_mode`; administrators still get in), sessions ended
+   * (MariaDB: KILL SOFT CONNECTION, never plain KILL), `read_only = 1`.
+   * `pending`: the change of read_only stays behind its waiters; that is a fence too, and only a kill of the server ends it. It is kept
+   * up as long as this process lives: a server gives up the wait of a client that has gone.
    * This object's connection is then lost.
    */
   fence(timeoutMilliseconds: number): Promise<'complete' | 'pending'>
@@ -169,7 +171,7 @@ export interface LockedDatabase {
    * Replicates from there by GTID and asks for semi-sync: read-only, not a semi-sync primary, semi-sync standby enabled before the
    * receiver starts, then both threads started. Does nothing where it already does so. Drains first if it has a relay log. Heartbeats
    * twice a second, endless retries. Undoes `fence`
-   * (accounts unlocked), as `makeWritable` does. The source must have the replication account (`ensureReplicationAccount`).
+   * (sessions let in again), as `makeWritable` does. The source must have the replication account (`ensureReplicationAccount`).
    */
   follow(source: DatabaseTarget, timeoutMilliseconds: number): Promise<void>
 
