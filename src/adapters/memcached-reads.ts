@@ -63,6 +63,10 @@ export class MemcachedReads implements LocalReads {
     return this.#connection !== undefined && this.#options.serving()
   }
 
+  get servingItself(): boolean {
+    return this.serving
+  }
+
   get connected(): boolean {
     return this.#connection !== undefined
   }

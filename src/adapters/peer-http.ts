@@ -8,6 +8,7 @@ export type PeerEndpoint = { readonly host: string; readonly port: number } | { 
 /** Where a node answers its peers. */
 export const peerItemPath = '/v1/peer/item'
 export const peerHealthPath = '/v1/peer/health'
+export const peerReadPath = '/v1/peer/read'
 export const peerItemsPath = '/v1/peer/items'
 export const peerSecretHeader = 'x-whitehole-peer'
 export const peerAnswerHeader = 'x-whitehole-answer'
@@ -59,6 +60,21 @@ export class PeerHttp {
     const text = await textOf(response)
     if (response.statusCode !== 200) throw new Error(`the peer answered ${response.statusCode}`)
     return JSON.parse(text)
+  }
+
+  /** Answers to a run of reads. Rejects where the peer does not serve, or is not as far as the asker. */
+  async read(endpoint: PeerEndpoint, given: { secret: string; run: string; signal: AbortSignal }): Promise<Buffer> {
+    const { secret, run, signal } = given
+    const response = await this.#post(endpoint, { secret, signal, path: peerReadPath, body: run })
+    const chunks: Buffer[] = []
+    let bytes = 0
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      bytes += chunk.length
+      if (bytes > valueBytesMax) throw new Error('the answer is too large')
+      chunks.push(chunk)
+    }
+    if (response.statusCode !== 200) throw new Error(`the peer answered ${response.statusCode}`)
+    return Buffer.concat(chunks)
   }
 
   /** All its items (wire/peer/item-stream.ts). Who does not read on holds the peer up. */

@@ -9,6 +9,7 @@ import {
   peerHealthPath,
   peerItemPath,
   peerItemsPath,
+  peerReadPath,
   peerSecretHeader,
 } from '../adapters/peer-http.ts'
 import type { Donations } from '../domain/donation.ts'
@@ -32,6 +33,14 @@ export interface NodeStatus {
   readonly lagSeconds: number | null
   /** Null while nothing is rebuilt. */
   readonly rebuild: RebuildStatus | null
+  /** The other nodes as this one sees them; `up`: reads may go there. */
+  readonly peers: readonly {
+    readonly name: string
+    readonly datacenter: string
+    readonly up: boolean
+    readonly state: NodeState | null
+    readonly lagSeconds: number | null
+  }[]
   readonly namespaces: readonly { readonly id: number; readonly name: string; readonly generation: number }[]
 }
 
@@ -102,7 +111,7 @@ export async function listenNodeHttp(address: HttpAddress, ports: NodeHttpPorts)
   return { close: () => server.close() }
 }
 
-/** A rebuild's other side: docs/adr/0011-rebuild.md. */
+/** A rebuild's other side: docs/adr/0013-rebuild.md. */
 function givePeers(server: FastifyInstance, { peers, donations }: Pick<NodeHttpPorts, 'peers' | 'donations'>): void {
   const admits = (request: FastifyRequest): boolean => {
     const secret = request.headers[peerSecretHeader]
@@ -111,6 +120,17 @@ function givePeers(server: FastifyInstance, { peers, donations }: Pick<NodeHttpP
   server.post(peerHealthPath, (request, reply) => {
     if (!admits(request)) return reply.code(401).send({ error: 'for nodes' })
     return reply.send(peers.health())
+  })
+  server.post(peerReadPath, async (request, reply) => {
+    if (!admits(request)) return reply.code(401).send({ error: 'for nodes' })
+    try {
+      const answer = await peers.read(request.body)
+      if (answer === undefined) return reply.code(503).send({ error: 'this node does not serve, or is not as far' })
+      return reply.type('application/octet-stream').send(answer)
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error
+      return reply.code(400).send({ error: error.message })
+    }
   })
   server.post(peerItemsPath, (request, reply) => {
     if (!admits(request)) return reply.code(401).send({ error: 'for nodes' })

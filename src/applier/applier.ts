@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import type { Databases, DatabaseProbe } from '../adapters/databases.ts'
 import type { WritableCatalogue } from '../domain/catalogue.ts'
 import type { ContentsAccess, HeldContents } from '../domain/contents-access.ts'
@@ -12,6 +11,8 @@ import { DatabaseClock } from './database-clock.ts'
 import { FollowedPosition } from './followed-position.ts'
 import { followLog, type LogChunk } from './log-stream.ts'
 import { ContentsGone, lockMemcached, MemcachedSession } from './memcached-session.ts'
+import { MemcachedRestart } from './memcached-restart.ts'
+import { firstCondition, type NodeEvent, stateOf, stepNode } from './node-machine.ts'
 import { describeRefill, rebuild, type RebuildProgress } from './rebuild.ts'
 import { pause, Scout } from './scout.ts'
 
@@ -29,6 +30,8 @@ export interface ApplierOptions {
   readonly batchBytesMax: number
   readonly readAheadBytesMax: number
   readonly memcachedTimeoutMilliseconds: number
+  /** Above it the node does not serve; undefined: whatever its lag. */
+  readonly maxLagSeconds: number | undefined
   readonly logger: Logger
 }
 
@@ -42,18 +45,10 @@ export interface LastRebuild {
 }
 
 /**
- * Keeps this node's memcached a function of the log.
- *
- * ```
- *            no state item, or the log is purged
- *  starting ───────────────▶ rebuilding ──┐
- *   ▲  │  state item                      ├─▶ serving ─▶ draining ─▶ stopped
- *   │  └────────────────▶ catching-up ────┘     │
- *   └──────── memcached away, flushed by others ┘        a log that can't be read: stopped
- * ```
+ * Keeps this node's memcached a function of the log. Its states are those of node-machine.ts.
  *
  * It serves once it has applied everything up to the state item's "may contain", the source's end when it connected, the catalogue's
- * own position, and whatever the scout acknowledged meanwhile.
+ * own position, what clients may have seen when it served last, and whatever the scout acknowledged meanwhile.
  */
 export class Applier implements ServedContents, HeldContents {
   readonly log = new FollowedPosition()
@@ -61,13 +56,15 @@ export class Applier implements ServedContents, HeldContents {
   readonly clock = new DatabaseClock()
   readonly #given: ApplierOptions
   readonly #scout: Scout
-  #state: NodeState = 'starting'
+  readonly #restart: MemcachedRestart
+  #condition = firstCondition
+  #interruptedBy: string | undefined
+  #applied: Position | undefined
+  #servedHorizon: Position | undefined
   #source: DatabaseProbe | undefined
   #failure: string | undefined
   #lastAppliedSeconds = 0
   #targets: Position[] = []
-  #restarting = false
-  #draining = false
   #rebuilds = 0
   #lock: { release(): void } | undefined
   #rebuild: { readonly since: number; readonly entriesBefore: number; peer?: string; keys: number } | undefined
@@ -78,16 +75,17 @@ export class Applier implements ServedContents, HeldContents {
   constructor(options: ApplierOptions) {
     this.#given = options
     const { databases, serverIds, logger, heartbeatMilliseconds } = options
+    this.#restart = new MemcachedRestart(options.memcached.restartCommand, logger)
     this.#scout = new Scout({ databases, serverId: serverIds.scout, log: this.log, logger, heartbeatMilliseconds })
   }
 
   get state(): NodeState {
-    return this.#draining && this.#state !== 'stopped' ? 'draining' : this.#state
+    return stateOf(this.#condition)
   }
 
   /** Are reads of memcached to be trusted? */
   get serving(): boolean {
-    return this.#state === 'serving'
+    return this.#condition.phase === 'serving'
   }
 
   get access(): ContentsAccess | undefined {
@@ -114,7 +112,7 @@ export class Applier implements ServedContents, HeldContents {
 
   get rebuildProgress(): RebuildProgress | undefined {
     const running = this.#rebuild
-    if (this.#state !== 'rebuilding' || running === undefined) return undefined
+    if (this.#condition.phase !== 'rebuilding' || running === undefined) return undefined
     const refill = this.#given.refills.progress
     if (refill !== undefined) return describeRefill(refill)
     const seconds = (performance.now() - running.since) / 1000
@@ -130,14 +128,33 @@ export class Applier implements ServedContents, HeldContents {
     }
   }
 
+  /** What is in memcached, also while it is not served. */
+  get applied(): Position | undefined {
+    return this.#applied
+  }
+
+  /** Nothing beyond it was ever to be read in this memcached while it was served. */
+  get horizon(): Position | undefined {
+    if (!this.serving || this.#apply === undefined) return this.#servedHorizon
+    const { mayContain } = this.#apply.apply
+    return this.log.position === undefined ? mayContain : joinPositions(this.log.position, mayContain)
+  }
+
+  /** How far this node is behind the primary, told now and then: above the bound it does not serve. */
+  noteLag(seconds: number): void {
+    this.#step({ kind: 'lag', seconds })
+    if (this.#apply !== undefined) this.#serveIfReached(this.#apply.apply)
+  }
+
   contents(): Contents | undefined {
     const { position } = this.log
-    if (!this.serving || this.#draining || this.#apply === undefined || position === undefined) return undefined
+    if (!this.serving || this.#condition.draining || this.#apply === undefined || position === undefined)
+      return undefined
     const { apply, session } = this.#apply
     return {
       life: this.#life,
       position,
-      horizon: joinPositions(position, apply.mayContain),
+      horizon: this.horizon ?? position,
       epoch: apply.epoch,
       databaseNowSeconds: this.clock.nowSeconds(),
       memcachedNowSeconds: session.nowSeconds(),
@@ -174,13 +191,13 @@ export class Applier implements ServedContents, HeldContents {
       }
     } finally {
       this.#scout.stop()
-      this.#enter('stopped')
+      this.#step({ kind: 'stopped' })
     }
   }
 
   /** Says that this node goes away; it applies and serves on until its signal is aborted. */
   drain(): void {
-    this.#draining = true
+    this.#step({ kind: 'drain' })
   }
 
   /** One life of the connection to memcached. @returns what to think of the contents next time */
@@ -193,17 +210,18 @@ export class Applier implements ServedContents, HeldContents {
       session = await this.#open(signal)
       void session.connection.closed.then(() => {
         // At once, not when the applier next looks: what now answers on that port may be empty.
-        if (!signal.aborted) this.#enter('starting')
+        if (!signal.aborted) this.#step({ kind: 'interrupted' })
         ended.abort()
       })
       stopAsking = keepAsking(session)
       const apply = await this.#prepare(session, contents, AbortSignal.any([signal, ended.signal]))
       this.#apply = { apply, session }
+      this.#applied = apply.contains
       await this.#follow(apply, AbortSignal.any([signal, ended.signal]))
       return 'as found'
     } catch (error) {
       if (signal.aborted) return 'as found'
-      this.#enter('starting')
+      this.#step({ kind: 'interrupted' })
       if (error instanceof WhiteholeError && error.code === 'log-unreadable') {
         this.#failure = describeError(error)
         logger.error({ reason: this.#failure }, 'the log cannot be read: this node stops until a person has looked')
@@ -211,7 +229,11 @@ export class Applier implements ServedContents, HeldContents {
       }
       const purged = error instanceof WhiteholeError && error.code === 'log-purged'
       const untrusted = purged || error instanceof ContentsGone
-      logger.warn({ reason: describeError(error), rebuild: untrusted }, 'following the log was interrupted')
+      const reason = describeError(error)
+      // Once a reason: memcached may be away for hours, and is looked for ten times a second.
+      if (reason !== this.#interruptedBy)
+        logger.warn({ reason, rebuild: untrusted }, 'following the log was interrupted')
+      this.#interruptedBy = reason
       return untrusted ? 'untrusted' : 'as found'
     } finally {
       stopAsking()
@@ -228,7 +250,7 @@ export class Applier implements ServedContents, HeldContents {
     try {
       return await MemcachedSession.open({ address: memcached, dataDirectory, timeoutMilliseconds, signal })
     } catch (error) {
-      this.#restartMemcached()
+      this.#restart.run()
       throw error
     }
   }
@@ -241,15 +263,15 @@ export class Applier implements ServedContents, HeldContents {
       memcachedNowSeconds: () => session.nowSeconds(),
     }
     const shared = { session, catalogue, clock, log: this.log, counters: this.counters, batchItemsMax, batchBytesMax }
+    this.#step({ kind: 'contents', found: found !== undefined })
     if (found !== undefined) {
-      this.#enter('catching-up')
       catalogue.reset(found.baseWatermark, found.namespaces, found.staleItems)
-      this.#targets = [found.mayContain]
+      this.#aim(found.mayContain)
       logger.info({ from: formatPosition(found.contains) }, 'catching up')
       return new Apply({ ...shared, contains: found.contains, mayContain: found.mayContain, epoch: found.epoch })
     }
-    this.#enter('rebuilding')
     this.#rebuilds++
+    this.#applied = undefined
     this.#life++
     this.#rebuild = { since: performance.now(), entriesBefore: this.counters.entries, keys: 0 }
     logger.info({}, 'memcached does not say what it contains: rebuilding it')
@@ -261,7 +283,7 @@ export class Applier implements ServedContents, HeldContents {
     )
     const { contains, mayContain, epoch, peer, keys } = rebuilt
     this.#rebuild = { ...this.#rebuild, keys, ...(peer === undefined ? {} : { peer }) }
-    this.#targets = [mayContain]
+    this.#aim(mayContain)
     return new Apply({ ...shared, contains, mayContain, epoch })
   }
 
@@ -294,6 +316,11 @@ export class Applier implements ServedContents, HeldContents {
     }
   }
 
+  /** Beside what was seen when this node served last. */
+  #aim(target: Position): void {
+    this.#targets = this.#servedHorizon === undefined ? [target] : [target, this.#servedHorizon]
+  }
+
   #connected(apply: Apply, probe: DatabaseProbe): void {
     this.#source = probe
     this.clock.sample(probe.clockSeconds, probe.clockSampledAtMilliseconds)
@@ -304,13 +331,14 @@ export class Applier implements ServedContents, HeldContents {
 
   async #applyChunks(apply: Apply, chunks: readonly LogChunk[]): Promise<void> {
     await apply.apply(chunks)
+    this.#applied = apply.contains
     this.#lastAppliedSeconds = chunks.at(-1)?.timestampSeconds ?? this.#lastAppliedSeconds
     if (!this.serving) this.#serveIfReached(apply)
   }
 
   #serveIfReached(apply: Apply): void {
-    if (this.#state !== 'catching-up' && this.#state !== 'rebuilding') return
-    if (this.#source === undefined) return
+    const { phase, lagging } = this.#condition
+    if (lagging || (phase !== 'catching-up' && phase !== 'rebuilding') || this.#source === undefined) return
     // The scout's position is the floor: some client was acknowledged there.
     const floor = this.log.position
     const targets = floor === undefined ? this.#targets : [...this.#targets, floor]
@@ -318,13 +346,14 @@ export class Applier implements ServedContents, HeldContents {
     this.#scout.stop()
     this.log.reached(apply.contains, [])
     this.#targets = []
-    if (this.#state === 'rebuilding' && this.#rebuild !== undefined) {
+    if (phase === 'rebuilding' && this.#rebuild !== undefined) {
       const { since, entriesBefore, peer, keys } = this.#rebuild
       const entries = this.counters.entries - entriesBefore
       this.#lastRebuild = { seconds: (performance.now() - since) / 1000, entries, peer, keys }
       this.#given.logger.info(this.#lastRebuild, 'rebuilt')
     }
-    this.#enter('serving')
+    this.#step({ kind: 'reached' })
+    this.#interruptedBy = undefined
   }
 
   /** The log is quiet for a moment: the state item catches up, so that a restart finds nothing to repeat. */
@@ -342,24 +371,23 @@ export class Applier implements ServedContents, HeldContents {
     if (isQuiet) await apply.settle()
   }
 
-  #restartMemcached(): void {
-    const { restartCommand } = this.#given.memcached
-    if (restartCommand === undefined || this.#restarting) return
-    this.#restarting = true
-    this.#given.logger.warn({}, 'memcached is away: running the configured restart command')
-    const child = spawn('/bin/sh', ['-c', restartCommand], { stdio: 'ignore' })
-    const again = (): void => {
-      setTimeout(() => (this.#restarting = false), restartPauseMilliseconds).unref()
-    }
-    child.once('error', again)
-    child.once('exit', again)
+  #step(event: NodeEvent): void {
+    const before = this.#condition
+    const { maxLagSeconds, logger } = this.#given
+    this.#condition = stepNode(before, event, { maxLagSeconds })
+    const { phase } = this.#condition
+    if (phase === before.phase) return
+    logger.info({ from: before.phase, to: phase, because: event.kind }, 'state')
+    if (before.phase === 'serving') this.#left()
+    if (phase === 'starting') this.#scout.start()
   }
 
-  #enter(state: NodeState): void {
-    if (this.#state === state || this.#state === 'stopped') return
-    this.#given.logger.info({ from: this.#state, to: state }, 'state')
-    this.#state = state
-    if (state === 'starting') this.#scout.start()
+  /** Whatever a client may have seen here until now has to be applied again before this node serves again. */
+  #left(): void {
+    const seen = this.#apply?.apply.mayContain
+    if (seen === undefined) return
+    this.#servedHorizon = seen
+    this.#targets.push(seen)
   }
 }
 
@@ -371,4 +399,3 @@ function keepAsking(session: MemcachedSession): () => void {
 
 const askMilliseconds = 1000
 const settleAfterMilliseconds = 20
-const restartPauseMilliseconds = 10_000

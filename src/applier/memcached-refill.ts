@@ -23,7 +23,7 @@ const inFlightMax = 2
 
 /**
  * A peer's items → this node's memcached. Until the end the state item says nothing that parses, so a node that dies on the way begins
- * anew (docs/adr/0011-rebuild.md).
+ * anew (docs/adr/0013-rebuild.md).
  */
 export class MemcachedRefill implements RefillSink {
   readonly #given: MemcachedRefillOptions

@@ -3,6 +3,8 @@ import type { Applier } from '../applier/applier.ts'
 import { nodeStates } from '../domain/node-state.ts'
 import type { GatewayCounters } from '../gateway/counters.ts'
 import { counterNames } from '../gateway/counters.ts'
+import type { PeerWatch } from '../peers/peer-watch.ts'
+import type { RemoteReads } from '../peers/remote-reads.ts'
 import type { Donor } from '../recovery/donor.ts'
 import type { WriterMetrics } from '../writer/writer-metrics.ts'
 
@@ -15,6 +17,8 @@ export function nodeFigures(parts: {
   gateway: GatewayCounters
   lagSeconds: () => number | null
   donor: Pick<Donor, 'figures'>
+  peers: Pick<PeerWatch, 'all'>
+  remoteReads: Pick<RemoteReads, 'figures'>
 }): Figure[] {
   const { applier, writer, gateway } = parts
   return [
@@ -38,6 +42,25 @@ export function nodeFigures(parts: {
     ),
     counter('evicted_everywhere_total', 'Of those: gone on every node.', () => parts.evictions.gone),
     ...applierFigures(applier),
+    counter('peer_reads_total', "Clients' reads that a peer answered.", () => parts.remoteReads.figures.answered),
+    counter('peer_reads_failed_total', 'Of those: no peer could.', () => parts.remoteReads.figures.failed),
+    {
+      name: 'peer_up',
+      help: '1 where reads may go to that node.',
+      kind: 'gauge',
+      labels: ['peer'],
+      read: () => parts.peers.all.map(({ name, up }) => ({ labels: { peer: name }, value: Number(up) })),
+    },
+    {
+      name: 'peer_lag_seconds',
+      help: 'How far that node says it is behind the primary.',
+      kind: 'gauge',
+      labels: ['peer'],
+      read: () =>
+        parts.peers.all.flatMap(({ name, lagSeconds }) =>
+          lagSeconds === null ? [] : [{ labels: { peer: name }, value: lagSeconds }],
+        ),
+    },
     counter('donated_keys_total', 'Items given to nodes that rebuild.', () => parts.donor.figures.keysSent),
     counter('donated_bytes_total', 'Bytes of the same.', () => parts.donor.figures.bytesSent),
     gauge('donations', 'Nodes that are given items now.', () => parts.donor.figures.running),

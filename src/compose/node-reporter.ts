@@ -7,6 +7,7 @@ import { formatAddress } from '../config/address.ts'
 import type { LoadedNodeConfig } from '../config/load.ts'
 import { WhiteholeError } from '../domain/errors.ts'
 import { formatPosition } from '../domain/position.ts'
+import type { PeerWatch } from '../peers/peer-watch.ts'
 import type { NodeVerification } from '../recovery/verification.ts'
 import { verifyNode } from '../recovery/verify.ts'
 import { version } from '../runtime/version.ts'
@@ -17,6 +18,7 @@ export interface NodeReporterParts {
   readonly applier: Applier
   readonly catalogue: Catalogue
   readonly lagSeconds: () => number | null
+  readonly peers: Pick<PeerWatch, 'all'>
 }
 
 const memcachedAnswerMilliseconds = 1000
@@ -50,6 +52,7 @@ export class NodeReporter {
       position: position === undefined ? null : formatPosition(position),
       lagSeconds: lagSeconds(),
       rebuild: applier.rebuildProgress ?? null,
+      peers: this.#parts.peers.all,
       namespaces: [...catalogue.all()].map(({ id, name, generation }) => ({ id, name, generation })),
     }
   }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { hostname } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
 import { listenNodeHttp, type HttpAddress } from '../admin/node-http.ts'
 import { createRegistry } from '../admin/node-metrics.ts'
 import { type DatabaseAccess, Databases } from '../adapters/databases.ts'
@@ -8,7 +8,7 @@ import { dumpItems } from '../adapters/memcached-dump.ts'
 import { MemcachedReads } from '../adapters/memcached-reads.ts'
 import { Applier } from '../applier/applier.ts'
 import { Catalogue } from '../catalogue/catalogue.ts'
-import { type Address, formatAddress } from '../config/address.ts'
+import type { Address } from '../config/address.ts'
 import type { LoadedNodeConfig } from '../config/load.ts'
 import { describeError } from '../domain/errors.ts'
 import { GatewayCounters } from '../gateway/counters.ts'
@@ -20,15 +20,15 @@ import { Refill } from '../recovery/refill.ts'
 import { createLogger, type Logger } from '../runtime/logger.ts'
 import { serviceManager } from '../runtime/service-manager.ts'
 import { Desk } from '../peers/desk.ts'
-import { Donors } from '../peers/donors.ts'
 import { Peers } from '../peers/peers.ts'
-import { PeerRegistry, type Registration } from '../peers/registry.ts'
+import type { RoutedReads } from '../peers/routed-reads.ts'
 import { DueFlushes } from '../writer/due-flushes.ts'
 import { LaneDatabases } from '../writer/lane-session.ts'
 import { Arbitration } from '../writer/arbitration.ts'
 import { Writer } from '../writer/writer.ts'
 import { applyReload, daemonSignals } from './daemon.ts'
 import { nodeFigures } from './node-figures.ts'
+import { OtherNodes } from './other-nodes.ts'
 import { PrimaryWatch } from './primary-watch.ts'
 import { Upkeep } from './upkeep.ts'
 import { NodeReporter } from './node-reporter.ts'
@@ -70,9 +70,9 @@ class Node {
   readonly #writer: Writer
   readonly #reads: MemcachedReads
   readonly #directory: SqlDirectoryReads
-  readonly #registry: PeerRegistry
+  readonly #others: OtherNodes
   readonly #peers: Peers
-  readonly #donors: Donors
+  readonly #routedReads: RoutedReads
   readonly #donor: Donor
   readonly #arbitration: Arbitration
   readonly #gateway: Gateway
@@ -92,13 +92,7 @@ class Node {
     const databases = new Databases(accessOf(config), logger)
     this.#databases = databases
     const { memcached, applier, writer } = config
-    this.#registry = new PeerRegistry({
-      databases,
-      self: registrationOf(config),
-      logger: logger.child({ part: 'peers' }),
-      timeoutMilliseconds: peerListMilliseconds,
-    })
-    this.#donors = new Donors({ registry: this.#registry, datacenter: config.datacenter, logger })
+    this.#others = new OtherNodes({ config, databases, catalogue: this.#catalogue, logger })
     this.#applier = this.#composeApplier(databases)
     this.#writer = new Writer({
       node: config.name,
@@ -127,7 +121,8 @@ class Node {
       pace: { bytesPerSecondMax: config.rebuild.sendBytesPerSecondMax, clientBytes: () => this.#counters.bytesRead },
       logger: logger.child({ part: 'donor' }),
     })
-    this.#peers = new Peers({ registry: this.#registry, log: this.#applier.log, logger })
+    this.#routedReads = this.#others.route(this.#reads, this.#applier)
+    this.#peers = new Peers({ registry: this.#others.registry, log: this.#applier.log, logger })
     this.#arbitration = new Arbitration({
       mutations: this.#writer,
       reads: this.#reads,
@@ -152,6 +147,7 @@ class Node {
       applier: this.#applier,
       catalogue: this.#catalogue,
       lagSeconds,
+      peers: this.#others.watch,
     })
   }
 
@@ -167,6 +163,8 @@ class Node {
       ...nodeFigures({
         applier: this.#applier,
         donor: this.#donor,
+        peers: this.#others.watch,
+        remoteReads: this.#others.reads,
         evictions: this.#arbitration.figures,
         writer: this.#writer.metrics,
         gateway: this.#counters,
@@ -183,7 +181,8 @@ class Node {
         reads: this.#reads,
         namespaces: this.#catalogue,
         directory: this.#directory,
-        secret: () => this.#registry.secret,
+        secret: () => this.#others.registry.secret,
+        horizon: () => (this.#applier.serving ? this.#applier.horizon : undefined),
         health: () => ({ state: this.#applier.state, lagSeconds: this.#primaryWatch.lagSeconds() }),
       }),
       donations: this.#donor,
@@ -196,6 +195,7 @@ class Node {
     this.#writer.start()
     this.#dueFlushes.start()
     this.#primaryWatch.start()
+    this.#others.watch.start()
     this.#upkeep.start()
   }
 
@@ -210,7 +210,7 @@ class Node {
 
   /** It serves only once its peers can know of it: else they would take an item that it holds for gone. */
   async #apply(): Promise<void> {
-    await this.#registry.register(this.#abort.signal)
+    await this.#others.registry.register(this.#abort.signal)
     await this.#applier.run(this.#abort.signal)
   }
 
@@ -220,12 +220,13 @@ class Node {
     this.#dueFlushes.stop()
     this.#primaryWatch.stop()
     this.#upkeep.stop()
+    await delay(this.#config.gateway.drainSeconds * 1000)
     await this.#gateway.close()
+    this.#others.watch.stop()
     await this.#writer.close()
     this.#directory.close()
-    this.#registry.close()
+    this.#others.close()
     this.#peers.close()
-    this.#donors.close()
     this.#donor.close()
     this.#reads.close()
     this.#abort.abort()
@@ -239,7 +240,7 @@ class Node {
     return new Applier({
       databases,
       catalogue: this.#catalogue,
-      refills: new Refill({ peers: this.#donors, logger: this.#logger.child({ part: 'rebuild' }) }),
+      refills: new Refill({ peers: this.#others.donors, logger: this.#logger.child({ part: 'rebuild' }) }),
       memcached: {
         host: memcached.address.host,
         port: memcached.address.port,
@@ -249,6 +250,7 @@ class Node {
       serverIds: { applier: given.serverId, scout: scoutServerId(given.serverId) },
       heartbeatMilliseconds: given.heartbeatSeconds * 1000,
       ...applier,
+      maxLagSeconds: applier.maxLagSeconds,
       logger: this.#logger.child({ part: 'applier' }),
     })
   }
@@ -259,7 +261,7 @@ class Node {
       listeners,
       services: {
         namespaces: this.#catalogue,
-        reads: this.#reads,
+        reads: this.#routedReads,
         mutations: this.#arbitration,
         directory: this.#directory,
         counters: this.#counters,
@@ -290,25 +292,6 @@ function accessOf({ databases }: LoadedNodeConfig): DatabaseAccess {
     topology: databases.topology,
     connectTimeoutMilliseconds: databases.connectTimeoutMilliseconds,
   }
-}
-
-/** For a read of two small tables. */
-const peerListMilliseconds = 2000
-
-function registrationOf({ name, datacenter, listeners, http }: LoadedNodeConfig): Registration {
-  const prefixed = listeners.find(({ kind }) => kind === 'key-prefix')
-  return {
-    name,
-    datacenter,
-    listener: prefixed === undefined ? '' : formatAddress(reachable(prefixed.listen)),
-    http: formatAddress(reachable(http.listen)),
-  }
-}
-
-/** Whoever listens everywhere is found by its machine's name. */
-function reachable(address: Address): Address {
-  const everywhere = address.kind === 'tcp' && (address.host === '0.0.0.0' || address.host === '::')
-  return everywhere ? { ...address, host: hostname() } : address
 }
 
 /** The scout is a reader of its own, and a server cuts off the elder of two with one id. */

@@ -1,9 +1,10 @@
 import type { Databases } from '../adapters/databases.ts'
 import type { Applier } from '../applier/applier.ts'
-import { covers } from '../domain/position.ts'
+import { covers, type Position } from '../domain/position.ts'
 
 /** Each look is a connection to every database. */
 const periodMilliseconds = 2000
+const lackingMax = 512
 
 /** Asks the primary now and then where it is and what time it has: for the lag, and for the expiry of what is applied. */
 export class PrimaryWatch {
@@ -12,6 +13,8 @@ export class PrimaryWatch {
   #timer: NodeJS.Timeout | undefined
   #lagSeconds: number | null = null
   #running = false
+  /** What the primary was seen to have and this node has not applied, and when that was, the earliest first. */
+  #lacking: { readonly position: Position; readonly since: number }[] = []
 
   constructor(parts: { databases: Databases; applier: Applier }) {
     this.#databases = parts.databases
@@ -19,8 +22,8 @@ export class PrimaryWatch {
   }
 
   /**
-   * 0 where this node had applied all that the primary had when it was last asked; else the age of what was applied last. Null where
-   * neither can be told.
+   * 0 where this node has applied all that the primary was seen to have; else since when it lacks something of that. A node that has been away counts
+   * from what it applied last. Null where neither can be told.
    */
   readonly lagSeconds = (): number | null => this.#lagSeconds
 
@@ -40,15 +43,30 @@ export class PrimaryWatch {
     try {
       const primary = await this.#databases.findPrimary()
       this.#applier.clock.sample(primary.clockSeconds, primary.clockSampledAtMilliseconds)
-      const applied = this.#applier.log.position
-      if (this.#applier.serving && applied !== undefined && covers(applied, primary.position)) this.#lagSeconds = 0
-      else this.#lagSeconds = this.#age()
+      const behind = this.#behind(primary.position)
+      if (this.#applier.serving || behind === 0) this.#lagSeconds = behind
+      else this.#lagSeconds = Math.max(behind, this.#age() ?? behind)
+      this.#applier.noteLag(behind)
     } catch {
       // Who is away is in the log of those who need it; here it only means that the age grows.
       this.#lagSeconds = this.#lagSeconds === 0 ? 0 : this.#age()
     } finally {
       this.#running = false
     }
+  }
+
+  /** In seconds. No finer than the looks are frequent. */
+  #behind(primary: Position): number {
+    const { applied } = this.#applier
+    const now = performance.now()
+    if (applied !== undefined) this.#lacking = this.#lacking.filter(({ position }) => !covers(applied, position))
+    if (applied === undefined || !covers(applied, primary)) {
+      this.#lacking.push({ position: primary, since: now })
+      // The first tells the lag; those in the middle only tell when it shrinks.
+      if (this.#lacking.length > lackingMax) this.#lacking.splice(1, lackingMax / 2)
+    }
+    const since = this.#lacking[0]?.since
+    return since === undefined ? 0 : Math.round((now - since) / 100) / 10
   }
 
   #age(): number | null {

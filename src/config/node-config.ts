@@ -136,6 +136,14 @@ const gatewaySchema = z
       .max(86_400 * 365)
       .default(0)
       .describe('A client that asks nothing for so long is cut off; 0 never.'),
+    drainSeconds: z
+      .int()
+      .min(0)
+      .max(3600)
+      .default(0)
+      .describe(
+        'How long clients are still served, and accepted, after SIGTERM, while `/readyz` already answers 503: the time that a load balancer needs to notice. Afterwards what has been asked is answered, for five seconds at most.',
+      ),
   })
   .prefault({})
   .describe('Limits towards clients.')
@@ -179,6 +187,14 @@ const applierSchema = z
     memcachedTimeoutMilliseconds: milliseconds(600_000)
       .default(5000)
       .describe('A memcached that does not answer for so long is taken for dead.'),
+    maxLagSeconds: z
+      .number()
+      .min(1)
+      .max(86_400)
+      .optional()
+      .describe(
+        'A node that is further behind the primary than this answers no reads from its own memcached until it is less than half as far behind: peers answer them, or nobody does. No bound if it is not given. Measured every two seconds.',
+      ),
   })
   .prefault({})
   .describe('How the log gets into memcached.')

@@ -32,7 +32,7 @@ export interface Contents {
   readonly memcachedNowSeconds: number
 }
 
-/** The side of a rebuild that gives (docs/adr/0011-rebuild.md). */
+/** The side of a rebuild that gives (docs/adr/0013-rebuild.md). */
 export interface Donations {
   /** @throws RangeError on what is no request */
   begin(request: unknown): DonationStart

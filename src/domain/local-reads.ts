@@ -4,10 +4,15 @@ import type { NamespaceId } from './namespace.ts'
 import type { CataloguedNamespace } from './namespaces.ts'
 import { type Version, versionLowBits } from './version.ts'
 
-/** Reads of this node's memcached: coalesced over all clients, never touching SQL. */
+/**
+ * Reads of this node's memcached: coalesced over all clients, never touching SQL. While it is away or not to be trusted, a peer's may answer in its
+ * place (docs/adr/0014-reads-through-peers.md).
+ */
 export interface LocalReads {
-  /** False while the contents are not to be trusted (starting, catching up, rebuilding) or memcached is away. */
+  /** False while nobody can answer. */
   readonly serving: boolean
+  /** False while this node's own contents are not to be trusted (starting, catching up, rebuilding) or its memcached is away. */
+  readonly servingItself: boolean
   /**
    * For the classic commands: the hot path. `sink` is called once, in the order of the calls, possibly much later. The caller asks
    * `isLive` of the item at that moment. A stale item's right to refill is not taken by this.
@@ -38,6 +43,8 @@ export interface ItemCas {
   readonly casHigh: number
   /** The low 33 bits. */
   readonly casLow: number
+  /** A peer gave it, and has compared it with its own catalogue: its CAS says nothing about this node's watermarks. */
+  readonly fromPeer?: true
 }
 
 export interface CachedItem extends ItemCas {
@@ -77,6 +84,7 @@ export interface ExaminedItem extends ItemCas {
  * the item was on its way. A lease is live like an item.
  */
 export function isLive(item: ItemCas, namespace: CataloguedNamespace): boolean {
+  if (item.fromPeer === true) return true
   const { watermark } = namespace
   if (watermark === undefined) return generationOfCas(item) === namespace.generation
   return casNumber(item) > watermark
@@ -102,6 +110,22 @@ export function itemCasIsVersion(namespace: CataloguedNamespace): boolean {
  */
 export function isLease(item: ItemCas, namespace: CataloguedNamespace): boolean {
   return itemCasIsVersion(namespace) && item.casHigh >= leaseHigh
+}
+
+/**
+ * The CAS under which this node's clients see a peer's item. Where they are told items' own CAS it is the item's version, or marks it as a lease; else
+ * it only has to be none of this node's own memcached's.
+ */
+export function casFromPeer(given: { version: Version | undefined; cas: ItemCas; keepsVersions: boolean }): ItemCas {
+  const { version, cas, keepsVersions } = given
+  if (!keepsVersions) return { casHigh: (cas.casHigh % foreignHigh) + foreignHigh, casLow: cas.casLow, fromPeer: true }
+  if (version === undefined)
+    return { casHigh: (cas.casHigh % leaseHigh) + leaseHigh, casLow: cas.casLow, fromPeer: true }
+  return {
+    casHigh: Number(version >> BigInt(versionLowBits)),
+    casLow: Number(BigInt.asUintN(versionLowBits, version)),
+    fromPeer: true,
+  }
 }
 
 /** What a client is told as the CAS of a lease: 2^63 and above, where no version is. Good on this node alone, for this lease alone. */
@@ -140,5 +164,7 @@ function joined({ casHigh, casLow }: ItemCas): bigint {
 const lowLimit = 2 ** versionLowBits
 /** Below it the two halves make a number without loss: 2^53. */
 const exactHigh = 2 ** (53 - versionLowBits)
+/** A counter does not get there: 2^52. Still exact as a number. */
+const foreignHigh = 2 ** (52 - versionLowBits)
 const leaseHigh = 2 ** (63 - versionLowBits)
 const leaseBit = 1n << 63n

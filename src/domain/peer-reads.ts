@@ -21,6 +21,11 @@ export interface PeerDesk {
   admits(secret: string | undefined): boolean
   /** @throws RangeError on what is no question */
   answer(question: unknown): Promise<PeerFinding>
+  /**
+   * A run of reads by a node that can't read its own memcached: undefined where this one does not serve, or is not as far as the asker.
+   * @throws RangeError on what is no run of reads
+   */
+  read(questions: unknown): Promise<Buffer | undefined>
   /** How this node is: small, and without asking anybody. */
   health(): object
 }

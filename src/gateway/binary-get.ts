@@ -3,8 +3,9 @@ import { composeItemKey, type ItemKey, type Key } from '../domain/key.ts'
 import { type CachedItem, casNumber, isLive } from '../domain/local-reads.ts'
 import type { CataloguedNamespace } from '../domain/namespaces.ts'
 import type { RequestKey } from '../wire/memcached/request.ts'
-import { type Conversation, unknownNamespace } from './conversation.ts'
-import { dialectOf, fail, refuse } from './dialects.ts'
+import { answerWithoutNamespace } from './change.ts'
+import type { Conversation } from './conversation.ts'
+import { dialectOf, fail } from './dialects.ts'
 import type { Reply } from './replies.ts'
 
 /**
@@ -15,7 +16,7 @@ export function binaryGet(conversation: Conversation, reply: Reply, requestKey: 
   const { naming } = conversation
   const namespace = naming.find(requestKey)
   if (namespace === undefined) {
-    refuse(reply, unknownNamespace)
+    answerWithoutNamespace(conversation, reply)
     return
   }
   const key = naming.keyOf(requestKey)

@@ -57,6 +57,6 @@ export function change(
 
 /** A node that has not caught up yet may simply not know the namespace. */
 export function answerWithoutNamespace(conversation: Conversation, reply: Reply): void {
-  if (conversation.services.reads.serving) refuse(reply, unknownNamespace)
+  if (conversation.services.reads.servingItself) refuse(reply, unknownNamespace)
   else fail(reply, new WhiteholeError('not-serving', 'the catalogue may be behind'))
 }

@@ -10,7 +10,7 @@ export interface NamedItem {
 /** What this node's memcached holds of the bound namespace, under the client's own keys. */
 export async function* namespaceItems(conversation: Conversation): AsyncGenerator<NamedItem> {
   const { naming, services } = conversation
-  if (!services.reads.serving) throw new WhiteholeError('not-serving', 'the contents are not to be trusted')
+  if (!services.reads.servingItself) throw new WhiteholeError('not-serving', 'the contents are not to be trusted')
   const prefix = `${naming.bound ?? ''}:`
   for await (const items of services.listing?.() ?? []) {
     for (const item of items) {

@@ -6,9 +6,10 @@ import type { CataloguedNamespace } from '../domain/namespaces.ts'
 import type { Version } from '../domain/version.ts'
 import type { RequestKey, RetrievalRequest } from '../wire/memcached/request.ts'
 import { binaryGet } from './binary-get.ts'
-import { type Conversation, unknownNamespace } from './conversation.ts'
+import { answerWithoutNamespace } from './change.ts'
+import type { Conversation } from './conversation.ts'
 import type { Dialect } from './dialect.ts'
-import { dialectOf, fail, refuse } from './dialects.ts'
+import { dialectOf, fail } from './dialects.ts'
 import type { Reply } from './replies.ts'
 
 /** Keys of one request that are asked for at a time: with values of 1 MiB that many wait in memory. */
@@ -42,7 +43,7 @@ async function retrieveSlowly(conversation: Conversation, reply: Reply, request:
   try {
     for (const key of keys) {
       if (conversation.naming.find(key) !== undefined) continue
-      refuse(reply, unknownNamespace)
+      answerWithoutNamespace(conversation, reply)
       return
     }
     if (touch !== undefined && isOver(touch, conversation.services.nowSeconds())) {
@@ -289,7 +290,7 @@ class Retrieval {
   #refuse(): void {
     this.#over = true
     if (this.#reply.committed) this.#conversation.abort()
-    refuse(this.#reply, unknownNamespace)
+    answerWithoutNamespace(this.#conversation, this.#reply)
   }
 
   #fail(error: unknown): void {

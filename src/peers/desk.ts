@@ -1,19 +1,14 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { DirectoryReads } from '../domain/directory-reads.ts'
 import { WhiteholeError } from '../domain/errors.ts'
-import type { FollowedLog } from '../domain/followed-log.ts'
 import { composeItemKey } from '../domain/key.ts'
-import { type ExaminedItem, isLease, itemCasIsVersion, type LocalReads, versionOf } from '../domain/local-reads.ts'
-import type { CataloguedNamespace, Namespaces } from '../domain/namespaces.ts'
+import { type ExaminedItem, isLease, itemCasIsVersion, versionOf } from '../domain/local-reads.ts'
+import type { CataloguedNamespace } from '../domain/namespaces.ts'
 import type { PeerDesk, PeerFinding } from '../domain/peer-reads.ts'
 import type { PeerHealth } from './health.ts'
+import { ReadDesk, type ReadDeskPorts } from './read-desk.ts'
 import { parseQuestion, type PeerQuestion } from './question.ts'
 
-export interface DeskPorts {
-  readonly log: FollowedLog
-  readonly reads: LocalReads
-  readonly namespaces: Namespaces
-  readonly directory: Pick<DirectoryReads, 'versions'>
+export interface DeskPorts extends ReadDeskPorts {
   /** Undefined while it is not known: then nobody is admitted. */
   readonly secret: () => string | undefined
   readonly health: () => PeerHealth
@@ -26,15 +21,21 @@ const unknown: PeerFinding = { kind: 'unknown' }
 /** Answers the other nodes for this one's memcached. In doubt it does not know, which counts as holding. */
 export class Desk implements PeerDesk {
   readonly #ports: DeskPorts
+  readonly #reads: ReadDesk
 
   constructor(ports: DeskPorts) {
     this.#ports = ports
+    this.#reads = new ReadDesk(ports)
   }
 
   admits(secret: string | undefined): boolean {
     const own = this.#ports.secret()
     // Hashes are of one length, whatever is compared.
     return own !== undefined && secret !== undefined && timingSafeEqual(digest(own), digest(secret))
+  }
+
+  read(questions: unknown): Promise<Buffer | undefined> {
+    return this.#reads.answer(questions)
   }
 
   health(): PeerHealth {

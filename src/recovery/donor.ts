@@ -40,7 +40,7 @@ interface Donation {
  * Gives this node's items to another that rebuilds, in constant memory: the listing goes to a file, values are read in small runs, and
  * nothing more is read while the receiver does not take.
  *
- * Position first, then the listing, then the values (docs/adr/0011-rebuild.md): an item that the listing has and that is still the same
+ * Position first, then the listing, then the values (docs/adr/0013-rebuild.md): an item that the listing has and that is still the same
  * when it is read is sent; another one was written after the position, so the receiver's log has it.
  */
 export class Donor implements Donations {

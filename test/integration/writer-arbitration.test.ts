@@ -250,6 +250,7 @@ describe.each(engineList)('conditions are decided once for all nodes, on %s', (e
         }
         const reads: LocalReads = {
           serving: true,
+          servingItself: true,
           fetch: (itemKey, sink) => setImmediate(() => sink(own.find(itemKey))),
           examine: async () => undefined,
           describe: async () => undefined,

@@ -73,6 +73,9 @@ export class MemoryNode {
     get serving() {
       return node.serving
     },
+    get servingItself() {
+      return node.serving
+    },
     fetch(key, sink) {
       node.defer(() => {
         node.#flushAllDue()

@@ -52,6 +52,9 @@ class OneNode {
     get serving() {
       return node.serving
     },
+    get servingItself() {
+      return node.serving
+    },
     fetch: (itemKey, sink) => {
       node.fetches += 1
       setImmediate(() => {
