@@ -33,10 +33,6 @@ export interface VerifyOptions {
   /** Called after each piece of work. */
   readonly progress?: (progress: VerifyProgress) => void
   readonly limits?: Partial<VerifyLimits>
-  /** Waited for after each piece of work, with the number of rows or items that it looked at. */
-  readonly pace?: (count: number) => Promise<void>
-  /** Waited for with each key that is told as a difference. */
-  readonly found?: (difference: Rechecked) => Promise<void>
 }
 
 export interface VerifyProgress {
@@ -131,7 +127,6 @@ async function walkDirectory(verifying: Verifying, namespace: NamespaceName): Pr
     if (live.length > 0) await compareRows(verifying, namespace, { live, generation })
     verifying.seen += rows.length
     verifying.options.progress?.({ phase: 'directory', seen: verifying.seen })
-    await verifying.options.pace?.(rows.length)
     if (rows.length < limits.chunkRows) return
     after = rows.at(-1)?.key
   }
@@ -154,10 +149,7 @@ async function compareRows(
   )
   const doubtful = subjects.filter((_, index) => judge({ row: live[index], generation }, seen[index]) !== 'agrees')
   tally.present(namespace.name, subjects.length - doubtful.length)
-  for (const one of await recheck(doubtful, verifying)) {
-    countRow(tally, one)
-    if (one.verdict !== 'agrees') await verifying.options.found?.(one)
-  }
+  for (const one of await recheck(doubtful, verifying)) countRow(tally, one)
 }
 
 function countRow(tally: Tally, { subject, verdict, state, item }: Rechecked): void {
@@ -182,7 +174,6 @@ async function walkItems(verifying: Verifying): Promise<void> {
     }
     verifying.seen += items.length
     options.progress?.({ phase: 'items', seen: verifying.seen })
-    await options.pace?.(items.length)
   }
   await compareItems(verifying, waiting)
 }
@@ -217,11 +208,9 @@ async function compareItems(verifying: Verifying, subjects: readonly Subject[]):
     const liveness = livenessOf({ row: rows.get(itemKey), generation: generations.get(namespaceId) })
     return liveness === 'dead'
   })
-  for (const one of await recheck(doubtful, verifying)) {
+  for (const { subject, verdict } of await recheck(doubtful, verifying)) {
     // Rows that are live by now were not there, or were compared, when the directory was walked.
-    if (one.verdict !== 'orphan') continue
-    verifying.tally.difference(one.subject.namespaceName, one.verdict, one.subject)
-    await verifying.options.found?.(one)
+    if (verdict === 'orphan') verifying.tally.difference(subject.namespaceName, verdict, subject)
   }
 }
 

@@ -110,6 +110,7 @@ function rights(dialect: Dialect, role: Role): readonly string[] {
       'SELECT ON memcached.*',
       'UPDATE ON memcached.mc_meta',
       'EXECUTE ON PROCEDURE memcached.mc_mark',
+      'EXECUTE ON PROCEDURE memcached.mc_note_event',
     ],
     // The right to administer connections lets it in where all connections are taken (races.md R33).
     replication: [

@@ -72,6 +72,22 @@ const shapes: Readonly<Record<string, TableShape>> = {
     ],
     primaryKey: ['name'],
   },
+  mc_events: {
+    engine: 'InnoDB',
+    columns: [
+      'seq bigint unsigned',
+      'event_id char(36)',
+      'at datetime(3)',
+      'monitor varchar(64)',
+      'event varchar(64)',
+      'severity varchar(16)',
+      'about varchar(64)',
+      'epoch bigint unsigned',
+      'text varchar(1000)',
+      'facts varchar(4000)',
+    ],
+    primaryKey: ['seq'],
+  },
 }
 
 /** What differs from the tables that this build works with, for people; empty where all is right. */
