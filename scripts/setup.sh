@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh [--test]
 #
-# --test adds what the tests need: libmemcached-tools, pymemcache with its tests, systemd for machines in namespaces, and the newer engines of scripts/engines.sh.
+# --test adds what the tests need: libmemcached-tools, pymemcache with its tests, systemd, haproxy and keepalived, and the newer engines of scripts/engines.sh.
 # No system service is needed, started or touched. When nothing is missing it takes a second.
 set -eu
 cd "$(dirname "$0")/.."
@@ -61,6 +61,8 @@ if [ $for_tests = yes ]; then
   want /usr/lib/python3/dist-packages/pymemcache/test "python3-pymemcache python3-pytest" "the suite of that client"
   want /usr/lib/python3/dist-packages/pytest python3-pytest "the suite of pymemcache"
   want /lib/systemd/systemd systemd "the installation on a machine"
+  want /usr/sbin/haproxy haproxy "what is rendered for HAProxy"
+  want /usr/sbin/keepalived keepalived "what is rendered for keepalived"
 fi
 
 # Debian starts a service that it installs, unless a policy forbids it. Whatever policy was there comes back afterwards.

@@ -13,6 +13,8 @@ export const peerItemsPath = '/v1/peer/items'
 export const peerSecretHeader = 'x-whitehole-peer'
 export const peerAnswerHeader = 'x-whitehole-answer'
 export const peerFlagsHeader = 'x-whitehole-flags'
+/** There where the item is marked stale. */
+export const peerStaleHeader = 'x-whitehole-stale'
 
 /** memcached's own limit of `-I` is 1 GiB; a node's is far below. */
 const valueBytesMax = 128 * 1024 * 1024
@@ -45,7 +47,8 @@ export class PeerHttp {
           const flags = response.headers[peerFlagsHeader]
           if (kind === 'gone') resolve({ kind })
           else if (kind === 'held' && typeof flags === 'string' && response.complete) {
-            resolve({ kind, flags, value: Buffer.concat(chunks) })
+            const stale = response.headers[peerStaleHeader] !== undefined
+            resolve({ kind, flags, value: Buffer.concat(chunks), stale })
           } else reject(new Error(`the peer answered ${response.statusCode}`))
         })
       })

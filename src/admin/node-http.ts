@@ -11,6 +11,7 @@ import {
   peerItemsPath,
   peerReadPath,
   peerSecretHeader,
+  peerStaleHeader,
 } from '../adapters/peer-http.ts'
 import type { Donations } from '../domain/donation.ts'
 import type { NodeState } from '../domain/node-state.ts'
@@ -157,6 +158,7 @@ function answerPeers(server: FastifyInstance, peers: PeerDesk): void {
       if (finding.kind === 'unknown') return reply.code(503).send({ error: 'this node does not know' })
       void reply.header(peerAnswerHeader, finding.kind).type('application/octet-stream')
       if (finding.kind === 'gone') return reply.send(Buffer.alloc(0))
+      if (finding.stale === true) void reply.header(peerStaleHeader, '1')
       return reply.header(peerFlagsHeader, finding.flags).send(finding.value)
     } catch (error) {
       if (!(error instanceof RangeError)) throw error

@@ -162,6 +162,9 @@ export class Apply implements ContentsAccess {
     return this.#inTurn(async () => {
       this.#mustLive()
       if (!this.#watches.isOpen(watch)) throw new Error('a repair needs an open watch')
+      const { catalogue } = this.#given
+      const marksStale = entries.some(({ kind }) => kind === 'stale') && !catalogue.staleItems
+      if (marksStale) await this.#beginStaleItems(this.#written.mayContain)
       const applied = entries.map((entry) => this.#repair(watch, entry))
       await this.#send()
       return applied
@@ -174,9 +177,9 @@ export class Apply implements ContentsAccess {
     const itemKey = entry.kind === 'remove-item' ? entry.itemKey : composeItemKey(namespace.name, entry.key)
     if (watch.changed(itemKey)) return false
     if (entry.kind === 'remove-item') this.#commands.deleteItem(itemKey)
-    else if (entry.kind === 'delete') this.#commands.delete(namespace.name, entry)
     else if (entry.generation !== namespace.generation) return false
-    else this.#storeItem(namespace.name, entry, longAgo)
+    else if (entry.kind === 'set') this.#storeItem(namespace.name, entry, longAgo)
+    else this.#staleItem(namespace.name, entry, longAgo)
     return true
   }
 
@@ -284,16 +287,20 @@ export class Apply implements ContentsAccess {
   }
 
   #stale(entry: StaleEntry, committedSeconds: number): void {
-    const { catalogue, clock, counters } = this.#given
+    const { catalogue, counters } = this.#given
     const namespace = catalogue.byId(entry.namespaceId)
     if (namespace === undefined || namespace.generation !== entry.generation) {
       counters.dead++
       return
     }
     counters.stales++
-    const exptime = memcachedExptime(entry.expiry, committedSeconds, clock)
-    if (exptime === undefined) this.#commands.delete(namespace.name, entry)
-    else this.#commands.stale(namespace.name, entry, exptime)
+    this.#staleItem(namespace.name, entry, committedSeconds)
+  }
+
+  #staleItem(namespaceName: string, entry: StaleEntry, committedSeconds: number): void {
+    const exptime = memcachedExptime(entry.expiry, committedSeconds, this.#given.clock)
+    if (exptime === undefined) this.#commands.delete(namespaceName, entry)
+    else this.#commands.stale(namespaceName, entry, exptime)
   }
 
   /**

@@ -8,6 +8,7 @@ import { deleteCommand, getCommand, setCommand } from './keys.ts'
 import { nodeCommand } from './node.ts'
 import { namespaceCommand } from './ns.ts'
 import { say } from './output.ts'
+import { renderCommand } from './render.ts'
 import { sandboxCommands } from './sandbox.ts'
 import { statusCommand } from './status.ts'
 import { upCommand } from './up.ts'
@@ -53,6 +54,7 @@ function buildProgram(finish: Finish): Command {
     setCommand(finish),
     deleteCommand(finish),
     verifyCommand(finish),
+    renderCommand(finish),
   ]
   for (const one of commands) program.addCommand(one)
   for (const one of [program, ...commands, ...commands.flatMap((parent) => parent.commands)]) {

@@ -9,6 +9,7 @@ import { WhiteholeError } from '../domain/errors.ts'
 import { formatPosition } from '../domain/position.ts'
 import type { PeerWatch } from '../peers/peer-watch.ts'
 import type { NodeVerification } from '../recovery/verification.ts'
+import type { AntiEntropyAccess } from '../recovery/anti-entropy.ts'
 import { verifyNode } from '../recovery/verify.ts'
 import { version } from '../runtime/version.ts'
 
@@ -59,30 +60,35 @@ export class NodeReporter {
 
   /** Against the directory of the database that this node follows. */
   async verify(signal: AbortSignal): Promise<NodeVerification> {
-    const { config, applier, databases, catalogue } = this.#parts
+    const { config, applier } = this.#parts
     if (!applier.serving || applier.source === undefined) {
       throw new WhiteholeError('not-serving', `${config.name} is ${applier.state}: only a serving node can be verified`)
     }
+    const { close, ...access } = await this.openVerification()
+    try {
+      return await verifyNode({ ...access, log: applier.log, signal })
+    } finally {
+      close()
+    }
+  }
+
+  /** Connections of its own to the database that this node follows, and to its memcached. */
+  async openVerification(): Promise<AntiEntropyAccess> {
+    const { config, applier, databases, catalogue } = this.#parts
+    if (applier.source === undefined) throw new WhiteholeError('database-away', 'no database is followed yet')
     const memcachedAddress = config.memcached.address
     const directory = await databases.connect(applier.source.address)
-    let memcached: MemcachedConnection | undefined
     try {
-      memcached = await MemcachedConnection.connect(memcachedAddress)
-      const { name } = config
+      const memcached = await MemcachedConnection.connect(memcachedAddress)
+      const close = (): void => {
+        memcached.destroy()
+        closeDatabaseConnection(directory)
+      }
       const limits = { folder: config.dataDirectory }
-      return await verifyNode({
-        name,
-        directory,
-        memcached,
-        memcachedAddress,
-        namespaces: catalogue,
-        log: applier.log,
-        signal,
-        limits,
-      })
-    } finally {
-      memcached?.destroy()
+      return { name: config.name, directory, memcached, memcachedAddress, namespaces: catalogue, limits, close }
+    } catch (error) {
       closeDatabaseConnection(directory)
+      throw error
     }
   }
 

@@ -138,7 +138,6 @@ class Node {
       clock: this.#applier.clock,
       logger,
     })
-    this.#upkeep = new Upkeep({ config, databases, applier: this.#applier, catalogue: this.#catalogue, logger })
     this.#gateway = this.#composeGateway()
     const { lagSeconds } = this.#primaryWatch
     this.#reporter = new NodeReporter({
@@ -148,6 +147,16 @@ class Node {
       catalogue: this.#catalogue,
       lagSeconds,
       peers: this.#others.watch,
+    })
+    this.#upkeep = new Upkeep({
+      config,
+      databases,
+      applier: this.#applier,
+      catalogue: this.#catalogue,
+      peers: this.#peers,
+      reporter: this.#reporter,
+      searchServerId: readerServerId('log search', config.databases.serverId),
+      logger,
     })
   }
 
@@ -247,7 +256,7 @@ class Node {
         restartCommand: memcached.restartCommand,
       },
       dataDirectory,
-      serverIds: { applier: given.serverId, scout: scoutServerId(given.serverId) },
+      serverIds: { applier: given.serverId, scout: readerServerId('scout', given.serverId) },
       heartbeatMilliseconds: given.heartbeatSeconds * 1000,
       ...applier,
       maxLagSeconds: applier.maxLagSeconds,
@@ -294,9 +303,9 @@ function accessOf({ databases }: LoadedNodeConfig): DatabaseAccess {
   }
 }
 
-/** The scout is a reader of its own, and a server cuts off the elder of two with one id. */
-function scoutServerId(applierServerId: number): number {
-  const hash = createHash('sha256').update(`scout of ${applierServerId}`).digest().readUInt32BE(0)
+/** Each of a node's readers of the log has an id: a server cuts off the elder of two with one id. */
+function readerServerId(reader: 'scout' | 'log search', applierServerId: number): number {
+  const hash = createHash('sha256').update(`${reader} of ${applierServerId}`).digest().readUInt32BE(0)
   return 1_000_000_000 + (hash % 3_000_000_000)
 }
 

@@ -1,8 +1,7 @@
-import { hostname } from 'node:os'
 import type { Databases } from '../adapters/databases.ts'
 import type { Applier } from '../applier/applier.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
-import { type Address, formatAddress } from '../config/address.ts'
+import { formatAddress } from '../config/address.ts'
 import type { LoadedNodeConfig } from '../config/load.ts'
 import type { LocalReads } from '../domain/local-reads.ts'
 import { Donors } from '../peers/donors.ts'
@@ -72,13 +71,7 @@ function registrationOf({ name, datacenter, listeners, http }: LoadedNodeConfig)
   return {
     name,
     datacenter,
-    listener: prefixed === undefined ? '' : formatAddress(reachable(prefixed.listen)),
-    http: formatAddress(reachable(http.listen)),
+    listener: prefixed === undefined ? '' : formatAddress(prefixed.advertise),
+    http: formatAddress(http.advertise),
   }
-}
-
-/** Whoever listens everywhere is found by its machine's name. */
-function reachable(address: Address): Address {
-  const everywhere = address.kind === 'tcp' && (address.host === '0.0.0.0' || address.host === '::')
-  return everywhere ? { ...address, host: hostname() } : address
 }

@@ -5,13 +5,20 @@ import { MemcachedConnection } from '../adapters/memcached-connection.ts'
 import { dumpItems } from '../adapters/memcached-dump.ts'
 import { watchEvictions } from '../adapters/memcached-watch.ts'
 import type { Applier } from '../applier/applier.ts'
+import { LogSearch } from '../applier/log-search.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
 import type { LoadedNodeConfig } from '../config/load.ts'
 import { WhiteholeError } from '../domain/errors.ts'
+import type { PeerReads } from '../domain/peer-reads.ts'
+import { AntiEntropy } from '../recovery/anti-entropy.ts'
+import { consistencyOf } from '../recovery/consistency.ts'
+import type { NamespaceVerification } from '../recovery/verification.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { EvictionWatch } from '../upkeep/eviction-watch.ts'
+import type { NodeReporter } from './node-reporter.ts'
 import { LogRetention } from '../upkeep/log-retention.ts'
 import { Purge } from '../upkeep/purge.ts'
+import { Rounds } from '../runtime/rounds.ts'
 import { Sweeper } from '../upkeep/sweeper.ts'
 
 export interface UpkeepParts {
@@ -19,6 +26,10 @@ export interface UpkeepParts {
   readonly databases: Databases
   readonly applier: Applier
   readonly catalogue: Catalogue
+  readonly peers: PeerReads
+  readonly reporter: NodeReporter
+  /** Of the reader that looks for values in the log. */
+  readonly searchServerId: number
   readonly logger: Logger
 }
 
@@ -33,6 +44,8 @@ export class Upkeep {
   readonly #purge: Purge
   readonly #purges: boolean
   readonly #retention: LogRetention
+  readonly #antiEntropy: AntiEntropy
+  readonly #repairs: Rounds | undefined
 
   constructor(parts: UpkeepParts) {
     const { config, databases, applier, catalogue } = parts
@@ -74,6 +87,30 @@ export class Upkeep {
       pauseMilliseconds: logRetention.pauseSeconds * 1000,
       logger,
     })
+    const antiEntropy = this.#composeAntiEntropy(parts)
+    this.#antiEntropy = antiEntropy
+    const { repair } = config.upkeep
+    this.#repairs = repair.enabled
+      ? new Rounds((signal) => antiEntropy.round(signal), repair.pauseSeconds * 1000)
+      : undefined
+  }
+
+  #composeAntiEntropy(parts: UpkeepParts): AntiEntropy {
+    const { config, databases, applier, peers, reporter, searchServerId } = parts
+    const { keysPerSecondMax, timeSharePercentMax, searchLog } = config.upkeep.repair
+    const logger = parts.logger.child({ part: 'repair' })
+    const heartbeatMilliseconds = config.databases.heartbeatSeconds * 1000
+    return new AntiEntropy({
+      open: () => reporter.openVerification(),
+      contents: applier,
+      log: applier.log,
+      peers,
+      logValues: searchLog
+        ? new LogSearch({ databases, serverId: searchServerId, logger, heartbeatMilliseconds })
+        : undefined,
+      pace: { perSecondMax: keysPerSecondMax, timeShareMax: timeSharePercentMax / 100 },
+      logger,
+    })
   }
 
   start(): void {
@@ -81,6 +118,7 @@ export class Upkeep {
     if (this.#purges) this.#purge.start()
     this.evictions.start()
     this.#retention.start()
+    this.#repairs?.start()
   }
 
   stop(): void {
@@ -88,10 +126,59 @@ export class Upkeep {
     this.#purge.stop()
     this.evictions.stop()
     this.#retention.stop()
+    this.#repairs?.stop()
   }
 
   figures(): Figure[] {
-    return [...this.#sweeperFigures(), ...this.#purgeFigures(), ...this.#evictionFigures(), ...this.#retentionFigures()]
+    return [
+      ...this.#sweeperFigures(),
+      ...this.#purgeFigures(),
+      ...this.#evictionFigures(),
+      ...this.#retentionFigures(),
+      ...this.#repairFigures(),
+    ]
+  }
+
+  #repairFigures(): Figure[] {
+    const { figures } = this.#antiEntropy
+    const found = (): readonly NamespaceVerification[] => this.#antiEntropy.last?.namespaces ?? []
+    return [
+      counter('repair_passes_total', 'Background verifications of this node.', () => figures.passes),
+      gauge('last_repair_pass_seconds', 'How long the last one took.', () =>
+        figures.passes === 0 ? undefined : figures.lastPassSeconds,
+      ),
+      {
+        name: 'repairs_total',
+        help: 'Keys that differed from the directory, by what became of them; `superseded`: the log was about to put them right; `lost`: nobody has the value; `left`: absent while memcached evicts.',
+        kind: 'counter',
+        labels: ['outcome'],
+        read: () => {
+          const { repairedFromPeers, repairedFromLog, removed, superseded, lost, left } = figures
+          const named = { 'from-peer': repairedFromPeers, 'from-log': repairedFromLog, removed, superseded, lost, left }
+          return Object.entries(named).map(([outcome, value]) => ({ labels: { outcome }, value }))
+        },
+      },
+      {
+        name: 'differences',
+        help: 'What the last background verification found, before its repairs.',
+        kind: 'gauge',
+        labels: ['namespace', 'kind'],
+        read: () =>
+          found().flatMap(({ name, evicted, missing, diverged, orphan }) =>
+            Object.entries({ evicted, missing, diverged, orphan }).map(([kind, value]) => ({
+              labels: { namespace: name, kind },
+              value,
+            })),
+          ),
+      },
+      {
+        name: 'consistency_ratio',
+        help: 'The part of its keys that this node had right then, counted evictions aside: 1 is all.',
+        kind: 'gauge',
+        labels: ['namespace'],
+        read: () => found().map((one) => ({ labels: { namespace: one.name }, value: consistencyOf(one) })),
+      },
+    ]
   }
 
   #sweeperFigures(): Figure[] {

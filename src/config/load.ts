@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import type { z } from 'zod'
 import { WhiteholeError } from '../domain/errors.ts'
+import { type ClusterConfig, clusterConfigSchema } from './cluster-config.ts'
 import { type NodeConfig, nodeConfigSchema } from './node-config.ts'
 
 /** A node's configuration as the daemon uses it: complete, frozen, with the password read. */
@@ -25,11 +26,24 @@ export function loadNodeConfig(file: string): LoadedNodeConfig {
 
 /** @param file named in errors alone */
 export function parseNodeConfig(text: string, file: string): NodeConfig {
+  return parseConfig(nodeConfigSchema, text, file)
+}
+
+/** @throws WhiteholeError `bad-configuration` */
+export function loadClusterConfig(file: string): ClusterConfig {
+  return parseClusterConfig(readText(file, 'the cluster file'), file)
+}
+
+export function parseClusterConfig(text: string, file: string): ClusterConfig {
+  return parseConfig(clusterConfigSchema, text, file)
+}
+
+function parseConfig<T>(schema: z.ZodType<T>, text: string, file: string): T {
   const document = parseDocument(text, { prettyErrors: true })
   const [error] = document.errors
   if (error !== undefined) throw bad(file, [`it is no YAML: ${error.message.trim()}`])
   const value: unknown = document.toJS() ?? {}
-  const result = nodeConfigSchema.safeParse(value)
+  const result = schema.safeParse(value)
   if (result.success) return deepFreeze(result.data)
   throw bad(
     file,

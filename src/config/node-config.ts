@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { hostname } from 'node:os'
 import { z } from 'zod'
 import { isNamespaceName } from '../domain/namespace.ts'
 import { upkeepSchema } from './upkeep-config.ts'
@@ -25,6 +26,12 @@ const trusted = z
   .default(false)
   .describe(
     'Whoever reaches the address is trusted: there is no authentication yet. Must be `true` for an address beyond loopback.',
+  )
+
+const advertise = addressSchema
+  .optional()
+  .describe(
+    "Where others reach it, if that is not where it listens: behind an address translation, or on `0.0.0.0`, whose default is the machine's name.",
   )
 
 const notTrusted =
@@ -94,13 +101,15 @@ const listenerSchema = z
       .enum(['key'])
       .optional()
       .describe('`key`: clients name the namespace in front of each key, `sessions:abc`.'),
+    advertise,
     trusted,
   })
   .transform((listener, context) => {
     const { listen, namespace, namespaceFrom } = listener
     requireTrust({ listen, trusted: listener.trusted }, context)
-    if (namespace !== undefined && namespaceFrom === undefined) return { kind: 'bound' as const, listen, namespace }
-    if (namespace === undefined && namespaceFrom !== undefined) return { kind: 'key-prefix' as const, listen }
+    const common = { listen, advertise: listener.advertise ?? reachable(listen) }
+    if (namespace !== undefined && namespaceFrom === undefined) return { kind: 'bound' as const, ...common, namespace }
+    if (namespace === undefined && namespaceFrom !== undefined) return { kind: 'key-prefix' as const, ...common }
     context.addIssue({
       code: 'custom',
       message: 'needs either `namespace: <name>` or `namespaceFrom: key`, and not both',
@@ -111,11 +120,12 @@ const listenerSchema = z
 const httpSchema = z
   .strictObject({
     listen: addressSchema.prefault('127.0.0.1:22121').describe('`host:port` or `unix:/path`.'),
+    advertise,
     trusted,
   })
   .transform((http, context) => {
     requireTrust(http, context)
-    return { listen: http.listen }
+    return { listen: http.listen, advertise: http.advertise ?? reachable(http.listen) }
   })
 
 const gatewaySchema = z
@@ -253,6 +263,12 @@ export const nodeConfigSchema = z
 function serverIdOf(nodeName: string): number {
   const lowest = 1_000_000_000
   return lowest + (createHash('sha256').update(nodeName).digest().readUInt32BE(0) % (2 ** 32 - 1 - lowest))
+}
+
+/** Whoever listens everywhere is found by its machine's name. */
+function reachable(address: Address): Address {
+  const everywhere = address.kind === 'tcp' && (address.host === '0.0.0.0' || address.host === '::')
+  return everywhere ? { ...address, host: hostname() } : address
 }
 
 type Context = z.core.$RefinementCtx

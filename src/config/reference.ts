@@ -1,16 +1,22 @@
 import { z } from 'zod'
+import { clusterConfigSchema } from './cluster-config.ts'
 import { nodeConfigSchema } from './node-config.ts'
 
 /** docs/CONFIGURATION.md, made from the schema: every key with its type, limits, default and description. */
 export function configurationReference(): string {
-  const schema = z.toJSONSchema(nodeConfigSchema, { io: 'input' }) as JsonSchema
-  return `${intro}\n${rows(schema, '').join('\n')}\n${example}`
+  return [intro, tableOf(nodeConfigSchema), example, clusterIntro, tableOf(clusterConfigSchema), clusterOutro].join(
+    '\n',
+  )
+}
+
+function tableOf(schema: z.ZodType): string {
+  return [head, ...rows(z.toJSONSchema(schema, { io: 'input' }) as JsonSchema, '')].join('\n')
 }
 
 interface JsonSchema {
   readonly type?: string
   readonly description?: string
-  readonly default?: string | number | boolean
+  readonly default?: unknown
   readonly enum?: readonly string[]
   readonly properties?: Record<string, JsonSchema>
   readonly required?: readonly string[]
@@ -18,9 +24,10 @@ interface JsonSchema {
   readonly minimum?: number
   readonly maximum?: number
   readonly maxItems?: number
+  readonly anyOf?: readonly JsonSchema[]
 }
 
-const intro = `<!-- Made from src/config/node-config.ts by \`npm run docs\`: change it there. -->
+const intro = `<!-- Made from src/config/*-config.ts by \`npm run docs\`: change it there. -->
 
 # Configuration
 
@@ -28,8 +35,9 @@ One YAML file a daemon, checked once at the start. An unknown key, a wrong value
 path of the key and what to do. Units come last in a key's name. A file that holds a password must not be readable by everybody.
 
 ## \`whitehole node --config FILE\`
+`
 
-| key | value | default | what it does |
+const head = `| key | value | default | what it does |
 | --- | --- | --- | --- |`
 
 const example = `
@@ -46,6 +54,17 @@ listeners:
   - { listen: '127.0.0.1:11211', namespace: default }
   - { listen: '127.0.0.1:11212', namespaceFrom: key }
 \`\`\`
+`
+
+const clusterIntro = `
+## \`cluster.yaml\`
+
+The machines of a whole deployment. No daemon reads it: \`whitehole render\` writes each machine's files from it
+([INSTALL.md](INSTALL.md)), and \`docs/examples\` has it for one to four machines.
+`
+
+const clusterOutro = `
+A section or list that is not required may be left out whole.
 `
 
 function rows(schema: JsonSchema, prefix: string): string[] {
@@ -65,6 +84,9 @@ function rows(schema: JsonSchema, prefix: string): string[] {
 
 function valueText(schema: JsonSchema): string {
   if (schema.enum !== undefined) return schema.enum.map((value) => `\`${value}\``).join(' ')
+  if (schema.anyOf !== undefined) return schema.anyOf.map(valueText).join(' or ')
+  if (schema.type === 'null') return '`null`'
+  if (schema.type === 'array' && schema.items?.enum !== undefined) return `list of ${valueText(schema.items)}`
   if (schema.type === 'array') return `list of ${schema.items?.properties === undefined ? 'text' : 'sections'}`
   if (schema.type === 'boolean') return '`true` `false`'
   if (schema.minimum !== undefined && schema.maximum !== undefined) return `${schema.minimum} to ${schema.maximum}`
@@ -72,6 +94,8 @@ function valueText(schema: JsonSchema): string {
 }
 
 function defaultText(schema: JsonSchema, required: boolean): string {
-  if (schema.default !== undefined) return `\`${schema.default.toString()}\``
+  if (schema.default !== undefined) {
+    return `\`${typeof schema.default === 'string' ? schema.default : JSON.stringify(schema.default)}\``
+  }
   return required ? '**required**' : 'none'
 }

@@ -29,6 +29,28 @@ export const upkeepSchema = z
       })
       .prefault({})
       .describe('Deletes dead rows of the directory: of deleted, expired and flushed keys, and of dropped namespaces.'),
+    repair: z
+      .strictObject({
+        enabled: z.boolean().default(true).describe('Whether this node verifies itself in the background.'),
+        pauseSeconds: seconds(86_400 * 365)
+          .default(600)
+          .describe('Between two passes over the directory and memcached.'),
+        keysPerSecondMax: perSecond.default(2000).describe('Keys that are compared in a second.'),
+        timeSharePercentMax: z
+          .int()
+          .min(1)
+          .max(100)
+          .default(10)
+          .describe('Of the time that a pass takes: the rest it rests.'),
+        searchLog: z
+          .boolean()
+          .default(true)
+          .describe(
+            'Whether a value that no peer has is looked for in the binlog: a pass then reads all that is retained, slowly.',
+          ),
+      })
+      .prefault({})
+      .describe('Compares memcached with the directory in the background, and puts right what differs.'),
     capacity: z
       .strictObject({
         warnPercent: z.int().min(1).max(100).default(90).describe('How full memcached is when a warning says so.'),

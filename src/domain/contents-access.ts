@@ -1,6 +1,6 @@
 import type { ItemKey, Key } from './key.ts'
 import type { ItemCas } from './local-reads.ts'
-import type { DeleteEntry, StoreEntry } from './log-entry.ts'
+import type { StaleEntry, StoreEntry } from './log-entry.ts'
 import type { NamespaceId } from './namespace.ts'
 
 /**
@@ -28,7 +28,7 @@ export interface ContentsAccess {
 }
 
 /** A repair may name an item alone: of an orphan with a hashed item key the client's key is not known. */
-export type RepairEntry = StoreEntry | DeleteEntry | RemoveItem
+export type RepairEntry = StoreEntry | StaleEntry | RemoveItem
 
 export interface RemoveItem {
   readonly kind: 'remove-item'

@@ -13,7 +13,9 @@ export interface PeerReads {
 }
 
 export type PeerAnswer =
-  { readonly kind: 'held'; readonly item: CachedItem } | { readonly kind: 'gone' } | { readonly kind: 'unknown' }
+  | { readonly kind: 'held'; readonly item: CachedItem; readonly stale?: boolean }
+  | { readonly kind: 'gone' }
+  | { readonly kind: 'unknown' }
 
 /** The side that answers peers (docs/adr/0010-peers.md). */
 export interface PeerDesk {
@@ -31,6 +33,6 @@ export interface PeerDesk {
 }
 
 export type PeerFinding =
-  | { readonly kind: 'held'; readonly flags: string; readonly value: Buffer }
+  | { readonly kind: 'held'; readonly flags: string; readonly value: Buffer; readonly stale?: boolean }
   | { readonly kind: 'gone' }
   | { readonly kind: 'unknown' }

@@ -73,7 +73,7 @@ export class Desk implements PeerDesk {
     })
     if (item === undefined || isEmptyLease(item, namespace)) return { kind: 'gone' }
     if (!counts && versionOf(item, namespace) !== version) return { kind: 'gone' }
-    return { kind: 'held', flags: item.flags, value: item.value ?? Buffer.alloc(0) }
+    return { kind: 'held', flags: item.flags, value: item.value ?? Buffer.alloc(0), stale: item.stale }
   }
 }
 

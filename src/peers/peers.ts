@@ -44,8 +44,8 @@ export class Peers implements PeerReads {
       const question = formatQuestion({ namespaceId: namespace.id, key, version, position })
       const finding = await Promise.race([this.#ask(question, over.signal), aborted(over.signal)])
       if (finding.kind !== 'held') return finding
-      const { flags, value } = finding
-      return { kind: 'held', item: { ...casOf(version), flags, value } }
+      const { flags, value, stale = false } = finding
+      return { kind: 'held', item: { ...casOf(version), flags, value }, stale }
     } catch (error) {
       this.#options.logger.debug({ reason: describeError(error) }, 'the peers could not be asked')
       return { kind: 'unknown' }

@@ -13,6 +13,8 @@ export interface DirectoryRow {
   readonly version: string
   /** Seconds left by the database's clock; Infinity: never expires; below 0: expired, or deleted. */
   readonly secondsLeft: number
+  /** As it is stored: absolute Unix seconds by the primary's clock, 0 never, 1 deleted. */
+  readonly expiry: number
   readonly flags: string
   readonly size: number
   readonly checksum: number
@@ -33,7 +35,7 @@ export interface Subject {
 }
 
 const expiryLeft = 'IF(expire = 0, NULL, CAST(expire AS DECIMAL(20, 0)) - UNIX_TIMESTAMP(NOW(6)))'
-const columns = `mc_key, version >> ${versionLowBits} AS generation, CAST(version AS CHAR) AS version, ${expiryLeft} AS secondsLeft,
+const columns = `mc_key, version >> ${versionLowBits} AS generation, CAST(version AS CHAR) AS version, ${expiryLeft} AS secondsLeft, expire AS expiry,
   CAST(flags AS CHAR) AS flags, size, checksum`
 
 /**
@@ -94,7 +96,7 @@ export class DirectoryView {
     // Holds for one transaction: the next statement.
     if (reading === 'dirty') await this.#connection.query('SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED')
     const found = await this.#query<RawRow & { id: Numeric }>(
-      `SELECT ns_id AS id, NULL AS mc_key, generation, NULL AS version, NULL AS secondsLeft, NULL AS flags, NULL AS size,
+      `SELECT ns_id AS id, NULL AS mc_key, generation, NULL AS version, NULL AS secondsLeft, NULL AS expiry, NULL AS flags, NULL AS size,
          NULL AS checksum FROM mc_namespaces WHERE ns_id IN (?)
        UNION ALL SELECT ns_id AS id, ${columns} FROM mc_stored_keys WHERE ${condition}`,
       [[...names.keys()], ...values],
@@ -131,6 +133,7 @@ interface RawRow {
   readonly generation: Numeric
   readonly version: string
   readonly secondsLeft: Numeric | null
+  readonly expiry: Numeric
   readonly flags: string
   readonly size: Numeric
   readonly checksum: Numeric
@@ -142,6 +145,7 @@ function parseRow(raw: RawRow): DirectoryRow {
     generation: Number(raw.generation),
     version: raw.version,
     secondsLeft: raw.secondsLeft === null ? Infinity : Number(raw.secondsLeft),
+    expiry: Number(raw.expiry),
     flags: raw.flags,
     size: Number(raw.size),
     checksum: Number(raw.checksum),

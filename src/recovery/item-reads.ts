@@ -12,6 +12,11 @@ export interface ItemQuestion {
   readonly itemKey: ItemKey
 }
 
+/**
+ * Evicted for room; what memcached gave up while it moved a slab page from one class to another, which it does not call evicted; and what it had no
+ * room for at all (the applier leaves no older value there).
+ */
+const losses = new Set(['evictions', 'slab_reassign_evictions_nomem', 'slab_reassign_busy_deletes', 'store_no_memory'])
 /** Reads on the way at once, and the bytes of their values as far as known: small enough that a client's read is not kept waiting. */
 const readsMax = 200
 const bytesMax = 1 << 20
@@ -52,8 +57,12 @@ export class ItemReads {
   /** How many items memcached has evicted since its start. */
   async evictions(): Promise<number> {
     const lines = await this.#connection.lines('stats')
-    const line = lines.find((candidate) => candidate.startsWith('STAT evictions '))
-    return Number(line?.split(' ')[2] ?? 0)
+    let sum = 0
+    for (const line of lines) {
+      const [, name = '', value] = line.split(' ')
+      if (losses.has(name)) sum += Number(value)
+    }
+    return sum
   }
 
   #readOne({ namespaceId, itemKey }: ItemQuestion): Promise<SeenItem> {

@@ -51,7 +51,7 @@ function mayBeLease({ size, flags, version }: NonNullable<SeenItem>): boolean {
 }
 
 /** Most builds of memcached take 64 bits of flags and keep the low 32 (tried: 1.6.18, 1.6.45): that much is all a node can serve. */
-function sameFlags(kept: string, stored: string): boolean {
+export function sameFlags(kept: string, stored: string): boolean {
   return kept === stored || kept === BigInt.asUintN(32, BigInt(stored)).toString()
 }
 

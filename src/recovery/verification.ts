@@ -1,3 +1,4 @@
+import { consistencyOf, describeConsistency } from './consistency.ts'
 import { covers, type Dialect, parsePosition } from '../domain/position.ts'
 
 /** What one node found when it compared itself with the directory; travels as JSON. */
@@ -46,6 +47,8 @@ export interface Verification {
     readonly name: string
     /** The largest of the nodes' counts: they do not count at the same instant. */
     readonly keys: number
+    /** The lowest of the nodes', 0 to 1: what a reader finds right, counted evictions aside. */
+    readonly consistency: number
     readonly nodes: readonly NodeFigures[]
   }[]
 }
@@ -57,6 +60,7 @@ export interface NodeFigures {
   readonly missing: number
   readonly diverged: number
   readonly orphan: number
+  readonly consistency: number
   /** Only there where it is not 0. */
   readonly unsettled?: number
   readonly examples: readonly DifferenceExample[]
@@ -64,14 +68,26 @@ export interface NodeFigures {
 
 /** Consistent: at least one node, and no difference on any but counted evictions. */
 export function mergeVerifications(nodes: readonly NodeVerification[]): Verification {
-  const byName = new Map<string, { name: string; keys: number; nodes: NodeFigures[] }>()
+  const byName = new Map<string, { name: string; keys: number; consistency: number; nodes: NodeFigures[] }>()
   for (const node of nodes) {
     for (const found of node.namespaces) {
       const { name, keys, present, evicted, missing, diverged, orphan, unsettled, examples } = found
-      const namespace = byName.get(name) ?? { name, keys: 0, nodes: [] }
+      const namespace = byName.get(name) ?? { name, keys: 0, consistency: 1, nodes: [] }
       namespace.keys = Math.max(namespace.keys, keys)
+      const consistency = consistencyOf(found)
+      namespace.consistency = Math.min(namespace.consistency, consistency)
       const doubtful = unsettled === 0 ? {} : { unsettled }
-      namespace.nodes.push({ name: node.name, present, evicted, missing, diverged, orphan, ...doubtful, examples })
+      namespace.nodes.push({
+        name: node.name,
+        present,
+        evicted,
+        missing,
+        diverged,
+        orphan,
+        consistency,
+        ...doubtful,
+        examples,
+      })
       byName.set(name, namespace)
     }
   }
@@ -89,7 +105,8 @@ export function verificationExitCode(verification: Verification): 0 | 1 {
 export function describeVerification(verification: Verification): string[] {
   const lines: string[] = []
   for (const namespace of verification.namespaces) {
-    lines.push(`${namespace.name}: ${count(namespace.keys, 'key')}`)
+    const right = describeConsistency(namespace.consistency)
+    lines.push(`${namespace.name}: ${count(namespace.keys, 'key')}, ${right} consistent`)
     for (const node of namespace.nodes) lines.push(`  ${node.name}: ${figures(node)}`, ...examplesOf(node))
   }
   const answer = verification.consistent ? 'consistent' : 'NOT consistent'

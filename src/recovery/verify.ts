@@ -33,6 +33,10 @@ export interface VerifyOptions {
   /** Called after each piece of work. */
   readonly progress?: (progress: VerifyProgress) => void
   readonly limits?: Partial<VerifyLimits>
+  /** Waited for after each piece of work, with the number of rows or items that it looked at. */
+  readonly pace?: (count: number) => Promise<void>
+  /** Waited for with each key that is told as a difference. */
+  readonly found?: (difference: Rechecked) => Promise<void>
 }
 
 export interface VerifyProgress {
@@ -127,6 +131,7 @@ async function walkDirectory(verifying: Verifying, namespace: NamespaceName): Pr
     if (live.length > 0) await compareRows(verifying, namespace, { live, generation })
     verifying.seen += rows.length
     verifying.options.progress?.({ phase: 'directory', seen: verifying.seen })
+    await verifying.options.pace?.(rows.length)
     if (rows.length < limits.chunkRows) return
     after = rows.at(-1)?.key
   }
@@ -149,7 +154,10 @@ async function compareRows(
   )
   const doubtful = subjects.filter((_, index) => judge({ row: live[index], generation }, seen[index]) !== 'agrees')
   tally.present(namespace.name, subjects.length - doubtful.length)
-  for (const one of await recheck(doubtful, verifying)) countRow(tally, one)
+  for (const one of await recheck(doubtful, verifying)) {
+    countRow(tally, one)
+    if (one.verdict !== 'agrees') await verifying.options.found?.(one)
+  }
 }
 
 function countRow(tally: Tally, { subject, verdict, state, item }: Rechecked): void {
@@ -174,6 +182,7 @@ async function walkItems(verifying: Verifying): Promise<void> {
     }
     verifying.seen += items.length
     options.progress?.({ phase: 'items', seen: verifying.seen })
+    await options.pace?.(items.length)
   }
   await compareItems(verifying, waiting)
 }
@@ -208,9 +217,11 @@ async function compareItems(verifying: Verifying, subjects: readonly Subject[]):
     const liveness = livenessOf({ row: rows.get(itemKey), generation: generations.get(namespaceId) })
     return liveness === 'dead'
   })
-  for (const { subject, verdict } of await recheck(doubtful, verifying)) {
+  for (const one of await recheck(doubtful, verifying)) {
     // Rows that are live by now were not there, or were compared, when the directory was walked.
-    if (verdict === 'orphan') verifying.tally.difference(subject.namespaceName, verdict, subject)
+    if (one.verdict !== 'orphan') continue
+    verifying.tally.difference(one.subject.namespaceName, one.verdict, one.subject)
+    await verifying.options.found?.(one)
   }
 }
 

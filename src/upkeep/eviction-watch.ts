@@ -4,7 +4,7 @@ import type { ItemKey } from '../domain/key.ts'
 import type { Namespaces } from '../domain/namespaces.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { type Capacity, capacityOf } from './capacity.ts'
-import { Rounds } from './rounds.ts'
+import { Rounds } from '../runtime/rounds.ts'
 
 export interface EvictionWatchOptions {
   readonly namespaces: Pick<Namespaces, 'byName'>

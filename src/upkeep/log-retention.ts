@@ -1,6 +1,6 @@
 import { describeError } from '../domain/errors.ts'
 import type { Logger } from '../runtime/logger.ts'
-import { Rounds } from './rounds.ts'
+import { Rounds } from '../runtime/rounds.ts'
 
 /** What a database says of its binlog. */
 export interface LogKept {

@@ -1,9 +1,9 @@
 import type { Databases } from '../adapters/databases.ts'
 import { describeError } from '../domain/errors.ts'
 import type { Logger } from '../runtime/logger.ts'
-import { Pace } from './pace.ts'
+import { Pace } from '../runtime/pace.ts'
 import { type DeathCause, type PurgedChunk, PurgeSession } from './purge-session.ts'
-import { Rounds } from './rounds.ts'
+import { Rounds } from '../runtime/rounds.ts'
 
 export interface PurgeOptions {
   readonly databases: Databases

@@ -5,8 +5,8 @@ import { isNamespaceName } from '../domain/namespace.ts'
 import type { Namespaces } from '../domain/namespaces.ts'
 import { failpoint } from '../runtime/failpoints.ts'
 import type { Logger } from '../runtime/logger.ts'
-import { Pace } from './pace.ts'
-import { Rounds } from './rounds.ts'
+import { Pace } from '../runtime/pace.ts'
+import { Rounds } from '../runtime/rounds.ts'
 
 export interface SweeperOptions {
   readonly contents: HeldContents

@@ -93,7 +93,7 @@ export class AppliedMemcached implements HeldContents {
       bytes: 100,
       first: true,
       last: true,
-      timestampSeconds: Date.now() / 1000,
+      timestampSeconds: Math.floor(Date.now() / 1000),
     }
     return this.access.apply([chunk])
   }

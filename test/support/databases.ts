@@ -5,7 +5,7 @@ import { homedir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type Connection, createConnection, type ConnectionOptions } from 'mysql2/promise'
-import { mariadbArguments, mysqlArguments } from '../../src/sandbox/database-settings.ts'
+import { mariadbArguments, mysqlArguments } from '../../src/config/database-settings.ts'
 import { freePort, Program, removeFolder, temporaryFolder, until } from './processes.ts'
 
 const run = promisify(execFile)

@@ -35,6 +35,11 @@ export class Memcached {
     return this.#program
   }
 
+  /** One dialogue with it, behind the back of whoever fills it. */
+  ask(send: string | Buffer, end: RegExp): Promise<string> {
+    return dialogue(this.port, send, end)
+  }
+
   async stop(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     await this.#program.stop(signal)
   }

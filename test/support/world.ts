@@ -2,6 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import type { NodeConfigInput } from '../../src/config/node-config.ts'
+import { dumpItems } from '../../src/adapters/memcached-dump.ts'
 import { covers, parsePosition } from '../../src/domain/position.ts'
 import { initializeSchema } from '../../src/schema/initialize.ts'
 import { ChaosProxy } from './chaos-proxy.ts'
@@ -17,6 +18,8 @@ export interface WorldOptions {
   readonly memcachedPath?: string
   readonly databaseOptions?: readonly string[]
   readonly writer?: NodeConfigInput['writer']
+  /** Of the n-th node. */
+  readonly upkeep?: (n: number) => NodeConfigInput['upkeep']
   /** More of each node's configuration. */
   readonly node?: Partial<NodeConfigInput>
 }
@@ -145,6 +148,7 @@ export class World {
       ],
       http: { listen: `127.0.0.1:${ports.http}` },
       writer: options.writer,
+      upkeep: options.upkeep?.(n),
       ...options.node,
     }
     const file = join(folder, 'config.yaml')
@@ -213,6 +217,15 @@ export class NodeProcess {
     const answer = await fetch(`http://127.0.0.1:${this.ports.http}/v1/verify`, { method: 'POST' })
     if (answer.status !== 200) throw new Error(`verify answered ${answer.status}: ${await answer.text()}`)
     return answer.json()
+  }
+
+  /** Items in its memcached, dead ones too, its own aside. */
+  async items(): Promise<number> {
+    let count = 0
+    for await (const some of dumpItems({ host: '127.0.0.1', port: this.memcached.port })) {
+      count += some.filter(({ key }) => !key.startsWith('~')).length
+    }
+    return count
   }
 
   async metric(name: string): Promise<number> {

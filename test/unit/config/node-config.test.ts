@@ -1,5 +1,5 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { stringify } from 'yaml'
@@ -40,9 +40,18 @@ describe('a node configuration', () => {
     expect(config.databases.topology).toBe('pair')
     expect(config.writer).toMatchObject({ lanes: 1, writeTimeoutMilliseconds: 3000 })
     expect(config.http.listen).toEqual({ kind: 'tcp', host: '127.0.0.1', port: 22_121 })
-    expect(config.listeners).toEqual([
-      { kind: 'bound', listen: { kind: 'tcp', host: '127.0.0.1', port: 22_111 }, namespace: 'default' },
-    ])
+    const address = { kind: 'tcp', host: '127.0.0.1', port: 22_111 }
+    expect(config.listeners).toEqual([{ kind: 'bound', listen: address, advertise: address, namespace: 'default' }])
+  })
+
+  test("advertises what it is told, else what it listens on, and its machine's name where that is everywhere", () => {
+    const advertised = (http: Part): unknown => parse({ http: { ...http, trusted: true } }).http.advertise
+    expect(advertised({ listen: '10.0.0.1:22121' })).toMatchObject({ host: '10.0.0.1', port: 22_121 })
+    expect(advertised({ listen: '0.0.0.0:22121' })).toMatchObject({ host: hostname(), port: 22_121 })
+    expect(advertised({ listen: '0.0.0.0:22121', advertise: '192.0.2.1:80' })).toMatchObject({
+      host: '192.0.2.1',
+      port: 80,
+    })
   })
 
   test('is frozen, inside too', () => {

@@ -10,6 +10,7 @@ function row(changes: Partial<DirectoryRow> = {}): DirectoryRow {
     generation: 5,
     version: '1',
     secondsLeft: Infinity,
+    expiry: 0,
     flags: '0',
     size: 2,
     checksum: 1,

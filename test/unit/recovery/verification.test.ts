@@ -44,9 +44,10 @@ describe('the merge of what nodes found', () => {
         {
           name: 'default',
           keys: 4,
+          consistency: 1,
           nodes: [
-            { name: 'node1', present: 3, evicted: 0, missing: 0, diverged: 0, orphan: 0, examples: [] },
-            { name: 'node2', present: 4, evicted: 0, missing: 0, diverged: 0, orphan: 0, examples: [] },
+            { name: 'node1', present: 3, evicted: 0, missing: 0, diverged: 0, orphan: 0, consistency: 1, examples: [] },
+            { name: 'node2', present: 4, evicted: 0, missing: 0, diverged: 0, orphan: 0, consistency: 1, examples: [] },
           ],
         },
       ],
@@ -93,7 +94,7 @@ describe('the merge of what nodes found', () => {
     })
     const merged = mergeVerifications([node(), node({ name: 'node2', namespaces: [bad] })])
     expect(describeVerification(merged)).toEqual([
-      'default: 3 keys',
+      'default: 3 keys, 50.00 % consistent',
       '  node1: 3 present',
       '  node2: 1 present, 1 evicted, 1 missing, 1 orphan',
       '    missing: a',

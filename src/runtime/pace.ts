@@ -1,4 +1,4 @@
-import { pause } from '../runtime/pause.ts'
+import { pause } from './pause.ts'
 
 export interface PaceLimits {
   readonly perSecondMax: number

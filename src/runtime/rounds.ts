@@ -1,4 +1,4 @@
-import { pause } from '../runtime/pause.ts'
+import { pause } from './pause.ts'
 
 /**
  * Does something again and again until it is stopped, with a pause after each time. A pause is up to a tenth longer than asked, by chance:

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { mariadbArguments, mysqlArguments } from '../../../src/sandbox/database-settings.ts'
+import { mariadbArguments, mysqlArguments } from '../../../src/config/database-settings.ts'
 
 test.each([mariadbArguments, mysqlArguments])(
   'servers beside each other share no folder for temporary tables',

@@ -1,0 +1,220 @@
+import { isInSubnet } from './subnet.ts'
+
+type Complain = (path: readonly (string | number)[], message: string) => void
+type Role = 'database' | 'node' | 'balancer'
+
+interface Place {
+  readonly address: string
+  readonly bind?: string | undefined
+  readonly interface?: string | undefined
+}
+
+interface Machine {
+  readonly name: string
+  readonly datacenter?: string | undefined
+  readonly runs: readonly Role[]
+  readonly networks: { readonly applications?: Place | undefined; readonly caches: Place }
+  readonly database: { readonly serverId?: number | undefined; readonly port: number; readonly extraPort: number }
+  readonly memcached: { readonly port: number }
+}
+
+interface Cluster {
+  readonly topology: 'pair' | 'single' | 'external'
+  readonly datacenters: readonly string[]
+  readonly networks: { readonly applications?: string | undefined; readonly caches: string }
+  readonly machines: readonly Machine[]
+  readonly virtualAddresses: readonly {
+    readonly role: string
+    readonly datacenter?: string | undefined
+    readonly applications?: string | undefined
+    readonly caches?: string | undefined
+    readonly machine: string
+    readonly routerId?: number | undefined
+  }[]
+  readonly namespaces: readonly { readonly name: string; readonly port: number }[]
+  readonly keyPrefixPort: number | null
+  readonly nodeHttpPort: number
+  readonly sqlPorts: { readonly primary: number; readonly standby: number }
+}
+
+/** What one key alone can't tell. Each complaint names the key that is to be changed. */
+export function checkCluster(cluster: Cluster, tell: Complain): void {
+  const told = new Set<string>()
+  const complain: Complain = (path, message) => {
+    const once = `${path.join('.')}: ${message}`
+    if (!told.has(once)) tell(path, message)
+    told.add(once)
+  }
+  checkMachines(cluster, complain)
+  checkDatabases(cluster, complain)
+  checkVirtualAddresses(cluster, complain)
+  checkPorts(cluster, complain)
+}
+
+function checkMachines({ machines, networks, datacenters }: Cluster, complain: Complain): void {
+  const names = new Seen(complain)
+  const addresses = new Seen(complain)
+  for (const [index, machine] of machines.entries()) {
+    const path = ['machines', index]
+    names.add(machine.name, [...path, 'name'])
+    if (machine.datacenter !== undefined && !datacenters.includes(machine.datacenter)) {
+      complain([...path, 'datacenter'], `"${machine.datacenter}" is not in datacenters`)
+    }
+    for (const network of ['applications', 'caches'] as const) {
+      const place = machine.networks[network]
+      if (place === undefined) continue
+      const at = [...path, 'networks', network]
+      requireIn(networks[network], place.address, { path: [...at, 'address'], complain })
+      addresses.add(place.address, [...at, 'address'])
+    }
+  }
+}
+
+function checkDatabases({ machines, topology, datacenters }: Cluster, complain: Complain): void {
+  const ids = new Seen(complain)
+  for (const [index, { runs, database }] of machines.entries()) {
+    if (!runs.includes('database')) continue
+    ids.add(String(database.serverId ?? index + 1), ['machines', index, 'database', 'serverId'])
+    if (database.port === database.extraPort) {
+      complain(['machines', index, 'database', 'extraPort'], 'must differ from `port`')
+    }
+  }
+  const [home = ''] = datacenters
+  const atHome = machines.filter(
+    ({ runs, datacenter = home }) => runs.includes('database') && datacenter === home,
+  ).length
+  if (topology === 'pair' && atHome !== 2) {
+    complain(['machines'], `a pair has two machines that run a \`database\` in ${home}, and not ${atHome}`)
+  }
+  if (topology === 'single' && atHome !== 1) {
+    complain(
+      ['machines'],
+      `\`topology: single\` has one machine that runs a \`database\` in ${home}, and not ${atHome}`,
+    )
+  }
+  if (topology === 'external' && atHome === 0) {
+    complain(['machines'], 'name the machines of the databases, also where somebody else manages them')
+  }
+}
+
+function checkVirtualAddresses(cluster: Cluster, complain: Complain): void {
+  const { virtualAddresses, machines, networks, datacenters } = cluster
+  const [home = ''] = datacenters
+  const roles = new Seen(complain)
+  const routers = new Seen(complain)
+  const taken = new Set(
+    machines.flatMap(({ networks: own }) => [own.caches.address, own.applications?.address ?? own.caches.address]),
+  )
+  for (const [index, given] of virtualAddresses.entries()) {
+    const path = ['virtualAddresses', index]
+    const { datacenter = home } = given
+    roles.add(`${given.role} of ${datacenter}`, [...path, 'role'])
+    routers.add(String(given.routerId ?? 51 + index), [...path, 'routerId'])
+    if (given.applications === undefined && given.caches === undefined) {
+      complain(path, 'needs an address on `applications`, on `caches` or on both')
+    }
+    for (const network of ['applications', 'caches'] as const) {
+      const address = given[network]
+      if (address === undefined) continue
+      requireIn(networks[network], address, { path: [...path, network], complain })
+      if (taken.has(address)) complain([...path, network], `${address} is the address of a machine`)
+      taken.add(address)
+    }
+    checkHolders(cluster, { index, datacenter, complain })
+  }
+}
+
+/** Each balancer of the data centre may come to hold the address: it needs a place, with its interface, in the same networks. */
+function checkHolders(cluster: Cluster, given: { index: number; datacenter: string; complain: Complain }): void {
+  const { index, datacenter, complain } = given
+  const [home = ''] = cluster.datacenters
+  const virtual = cluster.virtualAddresses[index]
+  if (virtual === undefined) return
+  const holders = cluster.machines.flatMap((machine, at) =>
+    machine.runs.includes('balancer') && (machine.datacenter ?? home) === datacenter ? [{ machine, at }] : [],
+  )
+  if (!holders.some(({ machine }) => machine.name === virtual.machine)) {
+    complain(
+      ['virtualAddresses', index, 'machine'],
+      `"${virtual.machine}" is no machine of ${datacenter} that runs a \`balancer\``,
+    )
+  }
+  for (const { machine, at } of holders) {
+    for (const network of ['applications', 'caches'] as const) {
+      // VRRP itself speaks on the network of the caches.
+      if (network === 'applications' && virtual[network] === undefined) continue
+      if (machine.networks[network]?.interface !== undefined) continue
+      complain(
+        ['machines', at, 'networks', network],
+        `${machine.name} may come to hold a virtual address: give \`address\` and \`interface\``,
+      )
+    }
+  }
+}
+
+function checkPorts(cluster: Cluster, complain: Complain): void {
+  const { namespaces, keyPrefixPort, nodeHttpPort, machines } = cluster
+  const names = new Seen(complain)
+  const ports = new Seen(complain)
+  for (const [index, { name, port }] of namespaces.entries()) {
+    names.add(name, ['namespaces', index, 'name'])
+    ports.add(String(port), ['namespaces', index, 'port'])
+  }
+  if (keyPrefixPort !== null) ports.add(String(keyPrefixPort), ['keyPrefixPort'])
+  ports.add(String(nodeHttpPort), ['nodeHttpPort'])
+  if (namespaces.length === 0 && keyPrefixPort === null && machines.some(({ runs }) => runs.includes('node'))) {
+    complain(['keyPrefixPort'], 'without namespaces and without this port a node listens nowhere')
+  }
+  const { primary, standby } = cluster.sqlPorts
+  if (primary === standby) complain(['sqlPorts', 'standby'], 'must differ from `primary`')
+  for (const [index, { runs, memcached, database, networks }] of machines.entries()) {
+    const everywhere = networks.caches.bind === '0.0.0.0' || networks.caches.bind === '::'
+    if (
+      runs.includes('balancer') &&
+      runs.includes('database') &&
+      everywhere &&
+      [primary, standby].includes(database.port)
+    ) {
+      complain(
+        ['machines', index, 'database', 'port'],
+        `the database listens everywhere, and the balancer wants ${database.port} for a virtual address: give \`sqlPorts\` others`,
+      )
+    }
+    if (runs.includes('node') && ports.has(String(memcached.port))) {
+      complain(['machines', index, 'memcached', 'port'], `${memcached.port} is taken by the node`)
+    }
+    if (!runs.includes('database') || !runs.includes('node')) continue
+    for (const key of ['port', 'extraPort'] as const) {
+      if (ports.has(String(database[key]))) complain(['machines', index, 'database', key], 'is taken by the node')
+    }
+  }
+}
+
+function requireIn(
+  subnet: string | undefined,
+  address: string,
+  { path, complain }: { path: readonly (string | number)[]; complain: Complain },
+): void {
+  if (subnet === undefined) complain(path, 'there is no such network in `networks`')
+  else if (!isInSubnet(address, subnet)) complain(path, `${address} is not in ${subnet}`)
+}
+
+/** Complains of what comes twice. */
+class Seen {
+  readonly #seen = new Map<string, string>()
+  readonly #complain: Complain
+
+  constructor(complain: Complain) {
+    this.#complain = complain
+  }
+
+  add(value: string, path: readonly (string | number)[]): void {
+    const former = this.#seen.get(value)
+    if (former !== undefined) this.#complain(path, `${value} is taken by ${former}`)
+    else this.#seen.set(value, path.join('.'))
+  }
+
+  has(value: string): boolean {
+    return this.#seen.has(value)
+  }
+}

@@ -1,0 +1,35 @@
+import type { ClusterMachine } from '../config/cluster-config.ts'
+import { databaseSettings } from '../config/database-settings.ts'
+import { bindAddress, type ClusterView } from './cluster-view.ts'
+import { madeFrom, type RenderedFile } from './rendered-file.ts'
+
+/** One options file for the database of a machine, read after the distribution's own. */
+export function renderMycnf(view: ClusterView, machine: ClusterMachine): RenderedFile[] {
+  if (!machine.runs.includes('database')) return []
+  const { engine, topology } = view.config
+  const { port, extraPort, bufferPoolMebibytes, connectionsMax } = machine.database
+  const settings = databaseSettings(engine, {
+    serverId: view.serverId(machine),
+    port,
+    extraPort,
+    bindAddress: everywhere.has(bindAddress(machine)) ? bindAddress(machine) : `127.0.0.1,${bindAddress(machine)}`,
+    // A single database has nobody who would make it writable; an external one is its owner's business.
+    startsReadOnly: topology === 'pair',
+  })
+  const lines = settings.flatMap(({ name, value, why }) => [
+    ...(why === undefined ? [] : [`# ${why}`]),
+    `${name} = ${value}`,
+  ])
+  const text = [
+    madeFrom('mycnf'),
+    engine === 'mariadb' ? '[mariadbd]' : '[mysqld]',
+    ...lines,
+    `innodb-buffer-pool-size = ${bufferPoolMebibytes}M`,
+    `max-connections = ${connectionsMax}`,
+    '',
+  ].join('\n')
+  const folder = engine === 'mariadb' ? '/etc/mysql/mariadb.conf.d' : '/etc/mysql/mysql.conf.d'
+  return [{ path: `${folder}/90-whitehole.cnf`, text, mode: 0o644 }]
+}
+
+const everywhere: ReadonlySet<string> = new Set(['0.0.0.0', '::', '*'])

@@ -1,0 +1,59 @@
+import { readFileSync } from 'node:fs'
+import type { ClusterMachine } from '../config/cluster-config.ts'
+import type { ClusterView } from './cluster-view.ts'
+import { madeFrom, type RenderedFile } from './rendered-file.ts'
+
+/** Beside src/ in a checkout, beside dist/ when built. */
+const units = new URL('../../packaging/systemd/', import.meta.url)
+const folder = '/etc/systemd/system'
+
+/**
+ * Units for a machine whose whitehole came with npm, the same that the Debian package brings; and what reads the balancers' files again when
+ * they change (ldirectord's autoreload).
+ */
+export function renderSystemd(view: ClusterView, machine: ClusterMachine): RenderedFile[] {
+  const node = machine.runs.includes('node') ? ['whitehole-node.service', 'whitehole-memcached.service'] : []
+  const reload = machine.runs.includes('balancer') && view.config.balancer.autoReload
+  return [
+    ...node.map((name) => ({
+      path: `${folder}/${name}`,
+      text: `${madeFrom('systemd')}\n${readFileSync(new URL(name, units), 'utf8')}`,
+      mode: 0o644 as const,
+    })),
+    ...(reload ? reloadUnits('haproxy', '/etc/haproxy/haproxy.cfg') : []),
+    ...(reload && view.virtualOf(machine).length > 0
+      ? reloadUnits('keepalived', '/etc/keepalived/keepalived.conf')
+      : []),
+  ]
+}
+
+function reloadUnits(service: string, file: string): RenderedFile[] {
+  const name = `whitehole-reload-${service}`
+  const path = [
+    madeFrom('systemd'),
+    '[Unit]',
+    `Description=Reload ${service} when its configuration changes`,
+    '',
+    '[Path]',
+    `PathChanged=${file}`,
+    '',
+    '[Install]',
+    'WantedBy=multi-user.target',
+    '',
+  ]
+  const oneShot = [
+    madeFrom('systemd'),
+    '[Unit]',
+    `Description=Reload ${service}`,
+    '',
+    '[Service]',
+    'Type=oneshot',
+    // A file that it refuses is not loaded; what runs goes on.
+    `ExecStart=/usr/bin/systemctl reload ${service}.service`,
+    '',
+  ]
+  return [
+    { path: `${folder}/${name}.path`, text: path.join('\n'), mode: 0o644 },
+    { path: `${folder}/${name}.service`, text: oneShot.join('\n'), mode: 0o644 },
+  ]
+}
