@@ -34,6 +34,8 @@ export interface DatabaseProbe {
   readonly writable: boolean
   /** It is configured as a replica, whether or not its replication runs. */
   readonly replica: boolean
+  /** Its commits wait for a standby: it is the primary of a pair in `paired`. */
+  readonly semiSyncPrimary: boolean
   /** Everything in its own binlog: MariaDB `gtid_binlog_pos`, MySQL `gtid_executed`. */
   readonly position: Position
   /** Its clock, in Unix seconds with a fraction … */
@@ -133,11 +135,13 @@ export class Databases {
   async findPrimary(): Promise<DatabaseProbe> {
     const results = await this.probeAll()
     const writable = results.flatMap(({ probe }) => (probe?.writable === true ? [probe] : []))
+    const [primary] = writable
     if (writable.length > 1) {
+      const latest = this.access.topology === 'pair' ? await this.#latest(writable) : undefined
+      if (latest !== undefined) return latest
       const names = writable.map(({ address }) => formatDatabaseAddress(address)).join(' and ')
       throw new WhiteholeError('database-away', `more than one database is writable: ${names}; exactly one may be`)
     }
-    const [primary] = writable
     if (primary !== undefined) return primary
     const reasons = results.map(({ address, probe, error }) =>
       reason(address, probe === undefined ? describeError(error) : 'it is read-only'),
@@ -161,17 +165,56 @@ export class Databases {
       else reasons.push(reason(address, refusal ?? ''))
     }
     const isAvoided = (probe: DatabaseProbe): number => Number(avoid.has(formatDatabaseAddress(probe.address)))
-    // Replicas first, whatever the topology: their log holds nothing that they could lose to another primary.
-    candidates.sort((a, b) => isAvoided(a) - isAvoided(b) || Number(b.replica) - Number(a.replica))
+    // Replicas first: their log holds nothing that they could lose to another primary. Save in a pair whose primary acknowledges
+    // alone: then a replica may lack what is acknowledged, for as long as that lasts.
+    const alone = (probe: DatabaseProbe): number => Number(this.access.topology === 'pair' && acknowledgesAlone(probe))
+    candidates.sort(
+      (a, b) => isAvoided(a) - isAvoided(b) || alone(b) - alone(a) || Number(b.replica) - Number(a.replica),
+    )
     const [source] = candidates
     if (source !== undefined) return source
     throw new WhiteholeError('database-away', `no database has a log to follow (${reasons.join('; ')})`)
   }
 
+  /**
+   * Whether a node of a pair that follows `address` must leave it: a primary that waits for its standby (what it shows may never get there),
+   * or a standby whose primary goes on without it. Undefined: stay, also where nobody can tell.
+   */
+  async whyLeave(address: DatabaseAddress): Promise<string | undefined> {
+    if (this.access.topology !== 'pair') return undefined
+    const probes = (await this.probeAll()).flatMap(({ probe }) => (probe === undefined ? [] : [probe]))
+    const current = probes.find((probe) => formatDatabaseAddress(probe.address) === formatDatabaseAddress(address))
+    if (current === undefined) return undefined
+    if (current.writable && current.semiSyncPrimary) return 'it is the primary of a pair, and nodes follow the standby'
+    const alone = probes.filter(acknowledgesAlone)
+    if (current.writable || alone.length !== 1 || alone[0] === current) return undefined
+    return 'the primary acknowledges without this standby'
+  }
+
+  /** A primary that was replaced and came back still writable has an older epoch; it acknowledges nothing, but may be seen. */
+  async #latest(writable: readonly DatabaseProbe[]): Promise<DatabaseProbe | undefined> {
+    const epochs = await Promise.all(writable.map((probe) => this.#epoch(probe.address).catch(() => 0)))
+    const highest = Math.max(...epochs)
+    const those = writable.filter((_, index) => epochs[index] === highest)
+    return highest > 0 && those.length === 1 ? those[0] : undefined
+  }
+
+  async #epoch(address: DatabaseAddress): Promise<number> {
+    const connection = await this.connect(address)
+    try {
+      const [row] = await this.#rows<{ value: string }>(connection, "SELECT value FROM mc_meta WHERE name = 'epoch'")
+      return Number(row?.value ?? 0)
+    } finally {
+      closeDatabaseConnection(connection)
+    }
+  }
+
   /** Why this database's log can't be followed from there. */
   #unfit(probe: DatabaseProbe, position: Position | undefined): string | undefined {
-    if (this.access.topology === 'pair' && probe.writable) return 'it is the primary, and nodes follow a standby'
-    if (this.access.topology === 'pair' && !probe.replica) return 'it replicates from nowhere'
+    if (this.access.topology === 'pair' && !acknowledgesAlone(probe)) {
+      if (probe.writable) return 'it is the primary, and nodes follow a standby'
+      if (!probe.replica) return 'it replicates from nowhere'
+    }
     if (position === undefined) return undefined
     if (position.dialect !== probe.dialect) return `it speaks ${probe.dialect}, the position is ${position.dialect}'s`
     if (covers(probe.position, position)) return undefined
@@ -189,6 +232,10 @@ export class Databases {
       connection,
       dialect === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS',
     )
+    const semiSync = await this.#rows<{ Variable_name: string; Value: string }>(
+      connection,
+      "SHOW GLOBAL VARIABLES LIKE 'rpl\\_semi\\_sync\\_%\\_enabled'",
+    )
     const asked = performance.now()
     const variable = dialect === 'mariadb' ? '@@global.gtid_binlog_pos' : '@@global.gtid_executed'
     const [state] = await this.#rows<{ clock: string; position: string }>(
@@ -203,6 +250,7 @@ export class Databases {
       serverId: row.serverId,
       writable: row.readOnly === 0,
       replica: replicas.length > 0,
+      semiSyncPrimary: semiSync.some((one) => /_(master|source)_/.test(one.Variable_name) && one.Value === 'ON'),
       position: readPosition(dialect, state.position),
       clockSeconds: Number(state.clock),
       clockSampledAtMilliseconds: (asked + performance.now()) / 2,
@@ -217,6 +265,11 @@ export class Databases {
   get #timeoutMilliseconds(): number {
     return this.access.connectTimeoutMilliseconds ?? connectTimeoutMillisecondsDefault
   }
+}
+
+/** Writable without waiting for a standby: `solo`. */
+function acknowledgesAlone({ writable, semiSyncPrimary }: DatabaseProbe): boolean {
+  return writable && !semiSyncPrimary
 }
 
 function readPosition(dialect: Dialect, text: string): Position {

@@ -1,5 +1,3 @@
-import { existsSync } from 'node:fs'
-import { unlink } from 'node:fs/promises'
 import { Readable } from 'node:stream'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Registry } from 'prom-client'
@@ -14,8 +12,11 @@ import {
   peerStaleHeader,
 } from '../adapters/peer-http.ts'
 import type { Donations } from '../domain/donation.ts'
+import type { VoterDesk } from '../domain/voter-desk.ts'
 import type { NodeState } from '../domain/node-state.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
+import { type HttpAddress, listenHttp } from './listen-http.ts'
+import { answerVoter } from './voter-routes.ts'
 import type { PeerDesk } from '../domain/peer-reads.ts'
 
 /** `GET /v1/status`: what `whitehole status` puts together. */
@@ -69,9 +70,9 @@ export interface NodeHttpPorts {
   readonly verify: (signal: AbortSignal) => Promise<unknown>
   readonly peers: PeerDesk
   readonly donations: Donations
+  /** Undefined where this node has no vote about who is primary. */
+  readonly voter: VoterDesk | undefined
 }
-
-export type HttpAddress = { readonly host: string; readonly port: number } | { readonly path: string }
 
 /** The node's HTTP side: health for balancers, metrics, status for the command line. Read-only, but for the work that a verify costs. */
 export async function listenNodeHttp(address: HttpAddress, ports: NodeHttpPorts): Promise<{ close(): Promise<void> }> {
@@ -104,11 +105,12 @@ export async function listenNodeHttp(address: HttpAddress, ports: NodeHttpPorts)
   })
   answerPeers(server, ports.peers)
   givePeers(server, ports)
+  if (ports.voter !== undefined) answerVoter(server, ports.voter)
   server.setErrorHandler((error, _request, reply) => {
     const retryable = error instanceof WhiteholeError && error.retryable
     void reply.code(retryable ? 503 : 500).send({ error: describeError(error) })
   })
-  await listen(server, address)
+  await listenHttp(server, address)
   return { close: () => server.close() }
 }
 
@@ -165,18 +167,4 @@ function answerPeers(server: FastifyInstance, peers: PeerDesk): void {
       return reply.code(400).send({ error: error.message })
     }
   })
-}
-
-async function listen(server: FastifyInstance, address: HttpAddress): Promise<void> {
-  try {
-    if ('path' in address) {
-      if (existsSync(address.path)) await unlink(address.path)
-      await server.listen({ path: address.path })
-    } else {
-      await server.listen({ host: address.host, port: address.port })
-    }
-  } catch (cause) {
-    const where = 'path' in address ? `unix:${address.path}` : `${address.host}:${address.port}`
-    throw new WhiteholeError('bad-configuration', `cannot listen for HTTP on ${where}`, { cause })
-  }
 }

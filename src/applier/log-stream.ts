@@ -44,6 +44,8 @@ const retryMillisecondsFirst = 50
 const retryMillisecondsMax = 2000
 /** A connection that lasted so long was a good one: the next attempt comes at once. */
 const steadyMilliseconds = 5000
+/** Each look is a connection to every database. */
+const reviewMilliseconds = 1000
 
 /**
  * What has been committed, in order, from a position on and without an end: each step gives all that has arrived meanwhile.
@@ -161,6 +163,7 @@ class LogFollower {
       }
       link.binlog = binlog
       this.#link = link
+      this.#review(link)
       logger.info(
         { source: address, from: formatPosition(from), end: formatPosition(probe.position) },
         'following the log',
@@ -169,6 +172,24 @@ class LogFollower {
     } catch (error) {
       await this.#failed(error instanceof Error ? error : new Error(String(error)), address)
     }
+  }
+
+  /**
+   * Roles change while a source is followed. Asked again at once, too: whoever makes a primary wait for its standby first does so and then
+   * ends the readers that it finds; one that comes too late to be found sees it here.
+   */
+  #review(link: Link): void {
+    const look = async (): Promise<void> => {
+      const why = await this.#options.databases.whyLeave(link.probe.address).catch(() => undefined)
+      if (this.#link !== link || this.#options.signal.aborted) return
+      if (why === undefined) {
+        setTimeout(() => void look(), reviewMilliseconds).unref()
+        return
+      }
+      link.failure ??= new WhiteholeError('database-away', why)
+      this.#wake()
+    }
+    if (this.#options.databases.access.topology === 'pair') void look()
   }
 
   #newLink(probe: DatabaseProbe, from: Position): Link {

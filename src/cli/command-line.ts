@@ -5,12 +5,14 @@ import { downCommand } from './down.ts'
 import { type ExitCode, exitCode, UsageError } from './exit.ts'
 import { initCommand } from './init.ts'
 import { deleteCommand, getCommand, setCommand } from './keys.ts'
+import { monitorCommand } from './monitor.ts'
 import { nodeCommand } from './node.ts'
 import { namespaceCommand } from './ns.ts'
 import { say } from './output.ts'
 import { renderCommand } from './render.ts'
 import { sandboxCommands } from './sandbox.ts'
 import { statusCommand } from './status.ts'
+import { switchoverCommand, takeoverCommand } from './takeover.ts'
 import { upCommand } from './up.ts'
 import { verifyCommand } from './verify.ts'
 
@@ -48,6 +50,9 @@ function buildProgram(finish: Finish): Command {
     statusCommand(finish),
     sandboxCommands(finish),
     nodeCommand(finish),
+    monitorCommand(finish),
+    switchoverCommand(finish),
+    takeoverCommand(finish),
     initCommand(finish),
     namespaces,
     getCommand(finish),

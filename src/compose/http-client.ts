@@ -23,13 +23,21 @@ const bodyBytesMax = 64 * 1024 * 1024
  */
 export async function askHttp(
   endpoint: HttpEndpoint,
-  asked: { readonly method: 'GET' | 'POST'; readonly path: string; readonly timeoutMilliseconds?: number },
+  asked: {
+    readonly method: 'GET' | 'POST'
+    readonly path: string
+    readonly timeoutMilliseconds?: number
+    /** Sent as JSON. */
+    readonly body?: unknown
+    readonly headers?: Readonly<Record<string, string>>
+  },
 ): Promise<HttpAnswer> {
-  const { method, path, timeoutMilliseconds } = asked
+  const { method, path, timeoutMilliseconds, body } = asked
+  const headers = { ...asked.headers, ...(body === undefined ? {} : { 'content-type': 'application/json' }) }
   const signal = timeoutMilliseconds === undefined ? {} : { signal: AbortSignal.timeout(timeoutMilliseconds) }
   try {
     return await new Promise<HttpAnswer>((resolve, reject) => {
-      const sent = request({ ...endpoint, method, path, agent: false, ...signal }, (response) => {
+      const sent = request({ ...endpoint, method, path, headers, agent: false, ...signal }, (response) => {
         const chunks: Buffer[] = []
         let bytes = 0
         response.on('data', (chunk: Buffer) => {
@@ -44,7 +52,7 @@ export async function askHttp(
         })
       })
       sent.on('error', reject)
-      sent.end()
+      sent.end(body === undefined ? undefined : JSON.stringify(body))
     })
   } catch (cause) {
     throw new WhiteholeError('not-serving', `${formatEndpoint(endpoint)} does not answer`, { cause })

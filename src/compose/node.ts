@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { listenNodeHttp, type HttpAddress } from '../admin/node-http.ts'
+import type { HttpAddress } from '../admin/listen-http.ts'
+import { listenNodeHttp } from '../admin/node-http.ts'
 import { createRegistry } from '../admin/node-metrics.ts'
 import { type DatabaseAccess, Databases } from '../adapters/databases.ts'
 import { SqlDirectoryReads } from '../adapters/directory-reads.ts'
@@ -27,6 +28,7 @@ import { LaneDatabases } from '../writer/lane-session.ts'
 import { Arbitration } from '../writer/arbitration.ts'
 import { Writer } from '../writer/writer.ts'
 import { applyReload, daemonSignals } from './daemon.ts'
+import { NodeVoter } from './node-voter.ts'
 import { nodeFigures } from './node-figures.ts'
 import { OtherNodes } from './other-nodes.ts'
 import { PrimaryWatch } from './primary-watch.ts'
@@ -84,6 +86,7 @@ class Node {
   readonly #databases: Databases
   readonly #abort = new AbortController()
   #http: { close(): Promise<void> } | undefined
+  #voter: NodeVoter | undefined
   #applying: Promise<void> = Promise.resolve()
 
   constructor(config: LoadedNodeConfig, logger: Logger) {
@@ -180,6 +183,10 @@ class Node {
         lagSeconds: this.#primaryWatch.lagSeconds,
       }),
     ])
+    this.#voter = await NodeVoter.open(this.#config, {
+      databases: this.#databases,
+      acknowledged: () => this.#applier.log.position,
+    })
     this.#http = await listenNodeHttp(httpAddress(this.#config.http.listen), {
       state: () => ({ state: this.#applier.state, failure: this.#applier.failure ?? null }),
       status: () => this.#reporter.status(),
@@ -195,7 +202,9 @@ class Node {
         health: () => ({ state: this.#applier.state, lagSeconds: this.#primaryWatch.lagSeconds() }),
       }),
       donations: this.#donor,
+      voter: this.#voter?.desk,
     })
+    this.#voter?.start()
     await this.#applier.lock()
     await this.#gateway.start()
     this.#applying = this.#apply().catch((error: unknown) => {
@@ -241,6 +250,8 @@ class Node {
     this.#abort.abort()
     await this.#applying
     this.#applier.unlock()
+    // Last: until then its voice counts.
+    this.#voter?.stop()
     await this.#http?.close()
   }
 

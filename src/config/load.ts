@@ -4,11 +4,40 @@ import { parseDocument } from 'yaml'
 import type { z } from 'zod'
 import { WhiteholeError } from '../domain/errors.ts'
 import { type ClusterConfig, clusterConfigSchema } from './cluster-config.ts'
+import { type MonitorConfig, monitorConfigSchema } from './monitor-config.ts'
 import { type NodeConfig, nodeConfigSchema } from './node-config.ts'
 
 /** A node's configuration as the daemon uses it: complete, frozen, with the password read. */
 export type LoadedNodeConfig = Omit<NodeConfig, 'databases'> & {
   readonly databases: Omit<NodeConfig['databases'], 'password' | 'passwordFile'> & { readonly password: string }
+  /** Shared by all voters; there is one where `voter` is given. */
+  readonly voterSecret?: string | undefined
+}
+
+/** A monitor's configuration with its secrets read; undefined where the file names none. */
+export type LoadedMonitorConfig = MonitorConfig & {
+  readonly secrets: {
+    readonly password: string
+    readonly replicationPassword: string | undefined
+    readonly voters: string | undefined
+    readonly token: string | undefined
+  }
+}
+
+/** @throws WhiteholeError `bad-configuration`, as `loadNodeConfig` */
+export function loadMonitorConfig(file: string): LoadedMonitorConfig {
+  const config = parseConfig(monitorConfigSchema, readText(file, 'the configuration'), file)
+  const secret = (path: string | undefined, key: string): string | undefined =>
+    path === undefined ? undefined : readSecret(file, path, key)
+  return deepFreeze({
+    ...config,
+    secrets: {
+      password: readSecret(file, config.databases.passwordFile, 'databases.passwordFile'),
+      replicationPassword: secret(config.databases.replicationPasswordFile, 'databases.replicationPasswordFile'),
+      voters: secret(config.secretFile, 'secretFile'),
+      token: secret(config.tokenFile, 'tokenFile'),
+    },
+  })
 }
 
 /**
@@ -18,10 +47,12 @@ export type LoadedNodeConfig = Omit<NodeConfig, 'databases'> & {
 export function loadNodeConfig(file: string): LoadedNodeConfig {
   const text = readText(file, 'the configuration')
   const config = parseNodeConfig(text, file)
+  const { voter } = config
+  const voterSecret = voter === undefined ? undefined : readSecret(file, voter.secretFile, 'voter.secretFile')
   const { password: inline, passwordFile, ...databases } = config.databases
   if (inline !== undefined) refuseOpenFile(file, 'It holds a password')
-  const password = inline ?? readPassword(resolve(dirname(file), passwordFile ?? ''))
-  return deepFreeze({ ...config, databases: { ...databases, password } })
+  const password = inline ?? readSecret(file, passwordFile ?? '', 'databases.passwordFile')
+  return deepFreeze({ ...config, databases: { ...databases, password }, voterSecret })
 }
 
 /** @param file named in errors alone */
@@ -91,12 +122,14 @@ function readText(file: string, what: string): string {
   }
 }
 
-function readPassword(file: string): string {
-  const text = readText(file, 'databases.passwordFile')
+/** @param key of the configuration that names it */
+function readSecret(configuration: string, path: string, key: string): string {
+  const file = resolve(dirname(configuration), path)
+  const text = readText(file, key)
   refuseOpenFile(file, 'It holds a password')
-  const password = text.replace(/\r?\n$/, '')
-  if (password === '') throw new WhiteholeError('bad-configuration', `databases.passwordFile: ${file} is empty`)
-  return password
+  const secret = text.replace(/\r?\n$/, '')
+  if (secret === '') throw new WhiteholeError('bad-configuration', `${key}: ${file} is empty`)
+  return secret
 }
 
 /** A group may read it (packages do that), everybody may not. */

@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { z } from 'zod'
 import { isNamespaceName } from '../domain/namespace.ts'
 import { upkeepSchema } from './upkeep-config.ts'
+import { nodeVoterSchema } from './voter-config.ts'
 import { type Address, addressSchema, isLoopback, tcpAddressSchema } from './address.ts'
 
 /**
@@ -244,6 +245,7 @@ export const nodeConfigSchema = z
     databases: databasesSchema,
     memcached: memcachedSchema,
     listeners: z.array(listenerSchema).min(1).max(256).describe('Where clients connect with the memcached protocol.'),
+    voter: nodeVoterSchema.optional(),
     http: httpSchema.prefault({}).describe('`/healthz`, `/readyz`, `/metrics` and `/v1/status`.'),
     gateway: gatewaySchema,
     writer: writerSchema,

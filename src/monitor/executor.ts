@@ -202,6 +202,15 @@ async function drain(work: Work, database: string): Promise<OperationValue> {
 async function open(work: Work, given: { database: string; epoch: number }): Promise<OperationValue> {
   const { stepMilliseconds } = work.timeouts
   const [locked] = await work.lock(given.database)
+  const facts = await work.facts(given.database)
+  if (!facts.readOnly) {
+    // Whoever was at it before has made it writable already, or it was so before there was any record.
+    if (facts.epoch === given.epoch) {
+      await locked?.disableSemiSync(stepMilliseconds)
+      return { instance: facts.instance }
+    }
+    await locked?.makeReadOnly(stepMilliseconds)
+  }
   await locked?.prepare({ epoch: given.epoch, semiSync: false }, stepMilliseconds)
   await work.pass('before-writable')
   await locked?.makeWritable(stepMilliseconds)
@@ -230,7 +239,10 @@ async function openPaired(
   // Enabled, then nobody but the standby reads, then the marker: whatever a node sees of this epoch, the standby has.
   await p.enableSemiSync(stepMilliseconds)
   await p.evictReaders(stepMilliseconds)
-  const marked = await p.prepare({ epoch, semiSync: true }, stepMilliseconds)
+  const isOpen = !facts.readOnly && facts.epoch === epoch
+  const marked = isOpen
+    ? await work.control(primary).commitMarker(stepMilliseconds)
+    : await p.prepare({ epoch, semiSync: true }, stepMilliseconds)
   await s.waitForPosition(marked, stepMilliseconds)
   await work.pass('before-writable')
   await p.makeWritable(stepMilliseconds)

@@ -47,7 +47,8 @@ interface OpenBatch {
 const carefulBatches = 32
 /** Idle sessions are ended by the server after five seconds (statements.ts). */
 const pingMilliseconds = 1500
-const backOffMilliseconds = { first: 20, most: 1000 }
+/** A takeover is over in a second or two: whoever looks less often makes it longer. */
+const backOffMilliseconds = { first: 20, most: 250 }
 /** Incarnations that were tried and may still come into force; of older ones nobody needs to hear. */
 const attemptsMax = 64
 const formersMax = 8

@@ -155,19 +155,38 @@ describe('a pair', () => {
     following = new Following(pair(), { start: await endOfLog(standby) })
     await primary.query(setSql('one'))
     await following.key('one')
-    // Without its standby the primary would let writes wait for ever; this test wants one that only the primary has.
-    await primary.query('SET GLOBAL rpl_semi_sync_master_enabled = 0')
     await standby.stop('SIGKILL')
-    await primary.query(setSql('two'))
+    // It waits for the standby, and is in the primary's log meanwhile.
+    const waiting = primary.query(setSql('two'))
     await until('a refusal of the primary', () =>
       following?.disconnected.some(({ message }) => message.includes('it is the primary')),
     )
     expect(following.keys).toEqual(['one'])
     await standby.launch()
-    await standby.query('START SLAVE')
+    await standby.query('SET GLOBAL rpl_semi_sync_slave_enabled = 1; START SLAVE')
     await following.key('two')
+    await waiting
     expect(following.keys).toEqual(['one', 'two'])
     expect(following.connected.every(({ probe }) => probe.address.port === standby.port)).toBe(true)
+  })
+
+  test('is followed from its primary while that acknowledges alone, and from its standby once it waits for that again', async () => {
+    following = new Following(pair(), { start: await endOfLog(standby) })
+    await primary.query(setSql('three'))
+    await following.key('three')
+    const source = (): number | undefined => following?.connected.at(-1)?.probe.address.port
+    expect(source()).toBe(standby.port)
+    await standby.query('STOP SLAVE')
+    await primary.query('SET GLOBAL rpl_semi_sync_master_enabled = 0')
+    await primary.query(setSql('four'))
+    await following.key('four')
+    expect(source()).toBe(primary.port)
+    await standby.query('START SLAVE')
+    await primary.query('SET GLOBAL rpl_semi_sync_master_enabled = 1')
+    await until('the reader to be back at the standby', () => source() === standby.port)
+    await primary.query(setSql('five'))
+    await following.key('five')
+    expect(following.keys).toEqual(['three', 'four', 'five'])
   })
 
   test('of which both are writable has no primary', async () => {

@@ -252,6 +252,7 @@ export class WorldDatabase {
   }
 
   async prepare(given: { epoch: number; semiSync: boolean }): Promise<Position> {
+    if (!this.readOnly) throw new DatabaseControlError('refused', 'is writable already')
     this.stopReceiving()
     this.applying = false
     this.source = null

@@ -1,0 +1,257 @@
+import { join } from 'node:path'
+import type { HttpAddress } from '../admin/listen-http.ts'
+import { listenMonitorHttp } from '../admin/monitor-http.ts'
+import { createRegistry } from '../admin/node-metrics.ts'
+import { CommandHost } from '../adapters/database-host.ts'
+import { DurableFile } from '../adapters/durable-file.ts'
+import { ManagedDatabase } from '../adapters/managed-database.ts'
+import { type VoterEndpoint, VoterHttp } from '../adapters/voter-http.ts'
+import { type Address, formatAddress } from '../config/address.ts'
+import type { LoadedMonitorConfig } from '../config/load.ts'
+import type { ClusterEvent } from '../domain/cluster-record.ts'
+import type { ClusterReport } from '../domain/cluster-report.ts'
+import type { DatabaseTarget } from '../domain/database-control.ts'
+import { WhiteholeError } from '../domain/errors.ts'
+import { Desk } from '../monitor/desk.ts'
+import { EventHub } from '../monitor/event-hub.ts'
+import { executorTimeouts, type Failpoint } from '../monitor/executor.ts'
+import { type MachineConfig, type Timings, timingsDefault } from '../monitor/machine-state.ts'
+import { Monitor } from '../monitor/monitor.ts'
+import { Voter } from '../monitor/voter.ts'
+import { parseAcceptorState, parseVoterReply } from '../monitor/voter-messages.ts'
+import { createLogger, type Logger } from '../runtime/logger.ts'
+import { serviceManager } from '../runtime/service-manager.ts'
+import { monitorFigures } from './monitor-figures.ts'
+import { reportOf } from './monitor-report.ts'
+import { daemonSignals } from './daemon.ts'
+
+/** Runs a monitor until it is told to stop. */
+export async function runMonitor(config: LoadedMonitorConfig): Promise<void> {
+  const logger = createLogger({ level: config.log.level, name: config.name })
+  const manager = serviceManager(process.env)
+  const signals = daemonSignals(() => logger.warn({}, 'a monitor reads its configuration only at its start'))
+  const daemon = await MonitorDaemon.start(config, logger)
+  try {
+    manager.ready(() => daemon.state)
+    await signals.stop
+    logger.info({}, 'stopping')
+    manager.stopping()
+  } finally {
+    signals.release()
+    await daemon.stop()
+    manager.close()
+    logger.info({}, 'stopped')
+  }
+}
+
+const voterTimeoutMilliseconds = 800
+const hostTimeoutMilliseconds = 600_000
+
+/** The parts of a monitor of a managed pair, wired. */
+class MonitorDaemon {
+  readonly #config: LoadedMonitorConfig
+  readonly #logger: Logger
+  readonly #hub = new EventHub()
+  readonly #databases: readonly ManagedDatabase[]
+  readonly #links: ReadonlyMap<string, VoterHttp>
+  readonly #voter: Voter
+  readonly #monitor: Monitor
+  #stuck: { why: string; cure: string } | null = null
+  #http: { close(): Promise<void> } | undefined
+
+  /** @throws WhiteholeError `bad-configuration` where the address is taken, or where its former vote can't be read */
+  static async start(config: LoadedMonitorConfig, logger: Logger): Promise<MonitorDaemon> {
+    if (config.databases.takeover === 'external') {
+      throw new WhiteholeError('not-supported', 'external databases are not watched yet')
+    }
+    let heard: (ballot: { round: number; monitor: string }) => void = () => {}
+    const voter = await Voter.open({
+      name: config.name,
+      store: new DurableFile(join(config.dataDirectory, 'vote.json'), parseAcceptorState),
+      limits: timingsOf(config),
+      actingMilliseconds: timingsDefault.actingSilentMilliseconds,
+      acknowledged: () => undefined,
+      now: () => performance.now(),
+      onHeard: (ballot) => heard(ballot),
+    })
+    const daemon = new MonitorDaemon(config, logger, voter)
+    heard = (ballot) => daemon.#monitor.heard(ballot)
+    await daemon.#start()
+    return daemon
+  }
+
+  private constructor(config: LoadedMonitorConfig, logger: Logger, voter: Voter) {
+    this.#config = config
+    this.#logger = logger
+    this.#voter = voter
+    this.#databases = config.databases.pair.map((one) => managedDatabase(config, one))
+    this.#links = new Map(
+      config.voters
+        .filter(({ name }) => name !== config.name)
+        .map(({ name, http }) => [
+          name,
+          new VoterHttp({
+            endpoint: endpointOf(http),
+            secret: config.secrets.voters ?? '',
+            timeoutMilliseconds: voterTimeoutMilliseconds,
+          }),
+        ]),
+    )
+    const { timings, databases } = config
+    this.#monitor = new Monitor({
+      config: machineConfig(config),
+      databases: Object.fromEntries(this.#databases.map((one) => [one.name, one])),
+      hosts: Object.fromEntries(
+        databases.pair.map(({ name, restartCommand, rebuildCommand }) => [
+          name,
+          new CommandHost({
+            name,
+            restart: restartCommand,
+            rebuild: rebuildCommand,
+            timeoutMilliseconds: hostTimeoutMilliseconds,
+          }),
+        ]),
+      ),
+      voter,
+      links: { ask: async (to, request) => parseVoterReply(await this.#links.get(to)?.ask(request)) },
+      timers: { now: () => performance.now(), after },
+      events: this.#hub,
+      executorTimeouts,
+      probe: {
+        everyMilliseconds: timings.probeEveryMilliseconds,
+        timeoutMilliseconds: timings.probeTimeoutMilliseconds,
+      },
+      passing: (failpoint) => this.#pass(failpoint),
+    })
+    this.#hub.subscribe((event) => this.#log(event))
+  }
+
+  /** One line for people. */
+  get state(): string {
+    const { acting, record } = this.#monitor
+    if (record === null) return 'no primary was recorded yet'
+    return `${acting ? 'acting; ' : ''}${record.primary} is the primary (${record.mode}, epoch ${record.epoch}, ${record.stage})`
+  }
+
+  async stop(): Promise<void> {
+    this.#monitor.stop()
+    await this.#http?.close()
+    for (const link of this.#links.values()) link.close()
+    for (const database of this.#databases) database.close()
+  }
+
+  async #start(): Promise<void> {
+    const { name, http, secrets } = this.#config
+    this.#logger.info({ pid: process.pid }, 'starting')
+    this.#http = await listenMonitorHttp(httpAddress(http.listen), {
+      voter: new Desk(this.#voter, secrets.voters ?? ''),
+      token: secrets.token,
+      metrics: createRegistry(
+        name,
+        monitorFigures(() => this.#report(), this.#hub),
+      ),
+      report: () => this.#report(),
+      request: (kind, to) => this.#request(kind, to),
+    })
+    this.#monitor.start()
+  }
+
+  #request(kind: 'switchover' | 'forced-takeover', to: string | undefined): Promise<{ ok: boolean; text: string }> {
+    const standby = this.#monitor.record?.standby
+    const target = to ?? standby
+    if (target === undefined)
+      return Promise.resolve({ ok: false, text: 'say which one: no record of a primary is there yet' })
+    return this.#monitor.request(kind, target)
+  }
+
+  #report(): ClusterReport {
+    const { promised } = this.#voter.state
+    return reportOf(this.#monitor, {
+      addresses: Object.fromEntries(
+        this.#config.databases.pair.map(({ name, address }) => [name, formatAddress(address)]),
+      ),
+      actingMonitor: this.#monitor.acting ? this.#config.name : (promised?.monitor ?? null),
+      stuck: this.#stuck,
+    })
+  }
+
+  #log(event: ClusterEvent): void {
+    if (event.kind === 'stuck') this.#stuck = { why: event.why, cure: event.cure }
+    else if (event.kind === 'unstuck' || event.kind === 'stood-down') this.#stuck = null
+    const { kind, ...facts } = event
+    const isBad = badNews.has(kind)
+    this.#logger[isBad ? 'warn' : 'info'](facts, kind)
+  }
+
+  /** For tests of what is half done: `WHITEHOLE_MONITOR_FAILPOINT` names one of the executor's. */
+  #pass(failpoint: Failpoint): void {
+    if (process.env['WHITEHOLE_MONITOR_FAILPOINT'] !== failpoint) return
+    this.#logger.warn({ failpoint }, 'failpoint: this process kills itself')
+    process.kill(process.pid, 'SIGKILL')
+  }
+}
+
+const badNews: ReadonlySet<ClusterEvent['kind']> = new Set([
+  'primary-lost',
+  'standby-lost',
+  'stuck',
+  'alarm',
+  'quarantined',
+  'switchover-failed',
+])
+
+function timingsOf({ timings }: LoadedMonitorConfig): Timings {
+  const { refusedMilliseconds, silentMilliseconds, soloMilliseconds, antiFlapMilliseconds } = timings
+  return { ...timingsDefault, refusedMilliseconds, silentMilliseconds, soloMilliseconds, antiFlapMilliseconds }
+}
+
+function machineConfig(config: LoadedMonitorConfig): MachineConfig {
+  const [first, second] = config.databases.pair
+  if (first === undefined || second === undefined)
+    throw new WhiteholeError('bad-configuration', 'a pair has two databases')
+  return {
+    self: config.name,
+    monitors: config.voters.filter(({ kind }) => kind === 'monitor').map(({ name }) => name),
+    voters: config.voters.map(({ name }) => name),
+    databases: [first.name, second.name],
+    targets: Object.fromEntries(config.databases.pair.map((one) => [one.name, targetOf(one)])),
+    hosts: Object.fromEntries(
+      config.databases.pair.map(({ name, restartCommand, rebuildCommand }) => [
+        name,
+        { restart: restartCommand !== undefined, rebuild: rebuildCommand !== undefined },
+      ]),
+    ),
+    timings: timingsOf(config),
+  }
+}
+
+type DatabaseEntry = LoadedMonitorConfig['databases']['pair'][number]
+
+function managedDatabase(config: LoadedMonitorConfig, entry: DatabaseEntry): ManagedDatabase {
+  const { user, replicationUser, engine } = config.databases
+  const { password, replicationPassword = '' } = config.secrets
+  return new ManagedDatabase({
+    name: entry.name,
+    dialect: engine,
+    address: targetOf(entry),
+    account: { user, password },
+    replication: { user: replicationUser, password: replicationPassword },
+  })
+}
+
+function targetOf({ address, adminPort }: DatabaseEntry): DatabaseTarget {
+  return { host: address.host, port: address.port, adminPort }
+}
+
+function endpointOf(address: Address): VoterEndpoint {
+  return address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }
+}
+
+function httpAddress(address: Address): HttpAddress {
+  return address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port }
+}
+
+function after(milliseconds: number, work: () => void): () => void {
+  const timer = setTimeout(work, milliseconds)
+  return () => clearTimeout(timer)
+}

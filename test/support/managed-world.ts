@@ -1,0 +1,288 @@
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { stringify } from 'yaml'
+import type { MonitorConfigInput } from '../../src/config/monitor-config.ts'
+import type { NodeConfigInput } from '../../src/config/node-config.ts'
+import type { ClusterReport } from '../../src/domain/cluster-report.ts'
+import { serverAccountStatements } from '../../src/schema/accounts.ts'
+import { initializeSchema } from '../../src/schema/initialize.ts'
+import { Database, type Engine } from './databases.ts'
+import { managedAccounts } from './managed.ts'
+import { Memcached } from './memcached.ts'
+import { freePort, Program, removeFolder, temporaryFolder, until } from './processes.ts'
+import { NodeProcess } from './world.ts'
+
+export interface ManagedWorldOptions {
+  readonly engine?: Engine
+  readonly monitors?: number
+  readonly nodes?: number
+  readonly timings?: MonitorConfigInput['timings']
+  readonly writer?: NodeConfigInput['writer']
+}
+
+const names = ['db1', 'db2'] as const
+const token = 'test-token'
+
+/** A managed pair as it is run in earnest: databases, monitors, and nodes that vote, all processes of the test's own. */
+export class ManagedWorld {
+  readonly folder: string
+  readonly engine: Engine
+  readonly databases: Readonly<Record<string, Database>>
+  readonly monitors: MonitorProcess[] = []
+  readonly nodes: NodeProcess[] = []
+  readonly #options: ManagedWorldOptions
+  #removed = false
+
+  private constructor(folder: string, options: ManagedWorldOptions, databases: readonly [Database, Database]) {
+    this.folder = folder
+    this.#options = options
+    this.engine = options.engine ?? 'mariadb'
+    this.databases = { db1: databases[0], db2: databases[1] }
+  }
+
+  /** Resolves once it is paired and every node serves. */
+  static async start(options: ManagedWorldOptions = {}): Promise<ManagedWorld> {
+    const folder = await temporaryFolder()
+    const databases = await Promise.all([Database.start(options.engine), Database.start(options.engine)])
+    const world = new ManagedWorld(folder, options, [databases[0], databases[1]])
+    try {
+      await world.#prepare()
+      return world
+    } catch (error) {
+      const told = world.monitors.map(({ output }) => output).join('\n')
+      await world.remove()
+      throw new Error(`the managed world did not start: ${told}`, { cause: error })
+    }
+  }
+
+  database(name: string): Database {
+    const database = this.databases[name]
+    if (database === undefined) throw new Error(`there is no ${name}`)
+    return database
+  }
+
+  node(n: number): NodeProcess {
+    const node = this.nodes[n - 1]
+    if (node === undefined) throw new Error(`there is no node ${n}`)
+    return node
+  }
+
+  monitor(n: number): MonitorProcess {
+    const monitor = this.monitors[n - 1]
+    if (monitor === undefined) throw new Error(`there is no monitor ${n}`)
+    return monitor
+  }
+
+  /** As the monitor says that acts. */
+  async report(): Promise<ClusterReport> {
+    const reports = await Promise.all(this.monitors.map((one) => one.report().catch(() => undefined)))
+    const acting = reports.find((report) => report?.acting === true)
+    if (acting === undefined) throw new Error('no monitor acts')
+    return acting
+  }
+
+  async untilReport(what: string, condition: (report: ClusterReport) => boolean): Promise<ClusterReport> {
+    let last: ClusterReport | undefined
+    try {
+      return await until(what, async () => {
+        last = await this.report()
+        return condition(last) ? last : undefined
+      })
+    } catch (cause) {
+      const told = this.monitors.map(({ output }) => output).join('\n')
+      throw new Error(`${JSON.stringify(last)}\n${told}`, { cause })
+    }
+  }
+
+  paired(): Promise<ClusterReport> {
+    return this.untilReport('the pair to be whole', ({ ready }) => ready)
+  }
+
+  async change(
+    kind: 'switchover' | 'takeover',
+    body: Record<string, unknown>,
+  ): Promise<{ status: number; body: unknown }> {
+    const { monitor } = await this.report()
+    const process = this.monitors.find(({ name }) => name === monitor)
+    const answer = await fetch(`${process?.url}/v1/${kind}`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    })
+    return { status: answer.status, body: await answer.json() }
+  }
+
+  async remove(): Promise<void> {
+    this.#removed = true
+    await Promise.allSettled(this.nodes.map((node) => node.remove()))
+    await Promise.allSettled(this.monitors.map((monitor) => monitor.kill()))
+    await Promise.allSettled(Object.values(this.databases).map((database) => database.remove()))
+    await removeFolder(this.folder)
+  }
+
+  async #prepare(): Promise<void> {
+    const { monitors = 1, nodes = 2 } = this.#options
+    for (const name of names) {
+      const { monitor, replication } = managedAccounts
+      for (const statement of serverAccountStatements(this.engine, { monitor, replication }))
+        await this.database(name).query(`SET sql_log_bin = 0; ${statement}`)
+      const variable = this.engine === 'mariadb' ? 'read_only' : 'super_read_only'
+      await this.database(name).query(`SET GLOBAL ${variable} = 1`)
+    }
+    const voters: { name: string; kind: 'monitor' | 'node'; http: string; port: number }[] = []
+    for (let n = 1; n <= monitors; n++) voters.push(await voter(`monitor${n}`, 'monitor'))
+    for (let n = 1; n <= nodes; n++) voters.push(await voter(`node${n}`, 'node'))
+    await writeFile(join(this.folder, 'secret'), 'voters-secret', { mode: 0o600 })
+    await writeFile(join(this.folder, 'token'), token, { mode: 0o600 })
+    await writeFile(join(this.folder, 'password'), managedAccounts.monitor.password, { mode: 0o600 })
+    await writeFile(join(this.folder, 'replication'), managedAccounts.replication.password, { mode: 0o600 })
+    void this.#serveRestarts()
+    for (const { name, kind, port } of voters) {
+      if (kind === 'monitor') await this.#addMonitor(name, port, voters)
+      else await this.#addNode(name, port)
+    }
+    const { primary } = await this.untilReport('a primary', ({ stage }) => stage === 'steady')
+    const root = await this.database(primary ?? '').connect()
+    await initializeSchema(root, { accounts: managedAccounts })
+    for (const name of ['default', 'sessions', 'catalog'])
+      await root.query('CALL memcached.create_namespace(?)', [name])
+    root.destroy()
+    await this.paired()
+    await Promise.all(this.nodes.map((node) => node.serving()))
+  }
+
+  async #addMonitor(
+    name: string,
+    port: number,
+    voters: readonly { name: string; kind: 'monitor' | 'node'; http: string }[],
+  ): Promise<void> {
+    const config: MonitorConfigInput = {
+      name,
+      dataDirectory: join(this.folder, name),
+      databases: {
+        engine: this.engine,
+        pair: names.map((database) => ({
+          name: database,
+          address: this.database(database).address,
+          adminPort: this.database(database).extraPort,
+          // Done by this process (#serveRestarts), which holds the server.
+          restartCommand: `echo "$WHITEHOLE_ROLE" > ${this.folder}/restart-${database}; while [ -e ${this.folder}/restart-${database} ]; do sleep 0.05; done`,
+        })),
+        passwordFile: join(this.folder, 'password'),
+        replicationPasswordFile: join(this.folder, 'replication'),
+      },
+      voters: voters.map((one) => ({ name: one.name, kind: one.kind, http: one.http })),
+      secretFile: join(this.folder, 'secret'),
+      tokenFile: join(this.folder, 'token'),
+      http: { listen: `127.0.0.1:${port}` },
+      timings: this.#options.timings,
+    }
+    const file = join(this.folder, `${name}.yaml`)
+    await writeFile(file, stringify(config), { mode: 0o600 })
+    const monitor = new MonitorProcess(name, port, file)
+    this.monitors.push(monitor)
+    monitor.start()
+  }
+
+  async #addNode(name: string, port: number): Promise<void> {
+    const memcached = await Memcached.start()
+    const folder = join(this.folder, name)
+    await mkdir(folder, { mode: 0o700 })
+    const ports = { main: await freePort(), prefix: await freePort(), sessions: await freePort(), http: port }
+    const config: NodeConfigInput = {
+      name,
+      dataDirectory: join(folder, 'data'),
+      databases: {
+        topology: 'pair',
+        addresses: names.map((database) => this.database(database).address),
+        user: managedAccounts.node.user,
+        password: managedAccounts.node.password,
+        heartbeatSeconds: 0.5,
+      },
+      voter: {
+        databases: names.map((database) => ({ name: database, address: this.database(database).address })),
+        secretFile: join(this.folder, 'secret'),
+      },
+      memcached: { address: memcached.address },
+      listeners: [
+        { listen: `127.0.0.1:${ports.main}`, namespace: 'default' },
+        { listen: `127.0.0.1:${ports.prefix}`, namespaceFrom: 'key' },
+        { listen: `127.0.0.1:${ports.sessions}`, namespace: 'sessions' },
+      ],
+      http: { listen: `127.0.0.1:${ports.http}` },
+      writer: this.#options.writer,
+    }
+    const file = join(folder, 'config.yaml')
+    await writeFile(file, stringify(config), { mode: 0o600 })
+    const node = new NodeProcess({ name, configFile: file, unixSocket: join(folder, 'sock'), memcached, ports })
+    this.nodes.push(node)
+    node.start()
+  }
+
+  /** The supervisor's part: a file `restart-db1` asks for a kill and a start in the role that is written in it. */
+  async #serveRestarts(): Promise<void> {
+    while (!this.#removed) {
+      const files = await readdir(this.folder).catch((): string[] => [])
+      for (const name of names) {
+        if (!files.includes(`restart-${name}`)) continue
+        const database = this.database(name)
+        await database.stop('SIGKILL')
+        const options = this.engine === 'mariadb' ? ['--init-rpl-role=SLAVE', '--rpl-semi-sync-slave-enabled=1'] : []
+        await database.launch(options)
+        await rm(join(this.folder, `restart-${name}`))
+      }
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
+}
+
+async function voter(
+  name: string,
+  kind: 'monitor' | 'node',
+): Promise<{ name: string; kind: 'monitor' | 'node'; http: string; port: number }> {
+  const port = await freePort()
+  return { name, kind, http: `127.0.0.1:${port}`, port }
+}
+
+export class MonitorProcess {
+  readonly name: string
+  readonly port: number
+  readonly #configFile: string
+  #program: Program | undefined
+
+  constructor(name: string, port: number, configFile: string) {
+    this.name = name
+    this.port = port
+    this.#configFile = configFile
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`
+  }
+
+  get output(): string {
+    return this.#program?.output ?? ''
+  }
+
+  get program(): Program {
+    if (this.#program === undefined) throw new Error(`${this.name} was never started`)
+    return this.#program
+  }
+
+  start(env: NodeJS.ProcessEnv = {}): void {
+    this.#program = new Program(
+      process.execPath,
+      ['--import', 'tsx', 'src/main.ts', 'monitor', '--config', this.#configFile],
+      { env: { ...process.env, ...env } },
+    )
+  }
+
+  async kill(): Promise<void> {
+    await this.#program?.stop('SIGKILL')
+  }
+
+  async report(): Promise<ClusterReport> {
+    const answer = await fetch(`${this.url}/v1/cluster`, { signal: AbortSignal.timeout(3000) })
+    return (await answer.json()) as ClusterReport
+  }
+}
