@@ -9,6 +9,7 @@ import type { Logger } from '../runtime/logger.ts'
 import { Apply, ApplyCounters } from './apply.ts'
 import { DatabaseClock } from './database-clock.ts'
 import { FollowedPosition } from './followed-position.ts'
+import { replayLongerLog } from './longer-log.ts'
 import { followLog, type LogChunk } from './log-stream.ts'
 import { ContentsGone, lockMemcached, MemcachedSession } from './memcached-session.ts'
 import { MemcachedRestart } from './memcached-restart.ts'
@@ -281,10 +282,15 @@ export class Applier implements ServedContents, HeldContents {
       { session, catalogue, databases, clock: databaseClock, counters, refills, logger },
       signal,
     )
-    const { contains, mayContain, epoch, peer, keys } = rebuilt
+    const { contains, mayContain, epoch, peer, keys, longerLog } = rebuilt
     this.#rebuild = { ...this.#rebuild, keys, ...(peer === undefined ? {} : { peer }) }
     this.#aim(mayContain)
-    return new Apply({ ...shared, contains, mayContain, epoch })
+    const apply = new Apply({ ...shared, contains, mayContain, epoch })
+    if (longerLog !== undefined) {
+      const { serverIds } = this.#given
+      await replayLongerLog(longerLog, { databases, apply, serverId: serverIds.applier, logger, signal })
+    }
+    return apply
   }
 
   async #follow(apply: Apply, signal: AbortSignal): Promise<void> {

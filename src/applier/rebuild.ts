@@ -7,6 +7,7 @@ import type { Logger } from '../runtime/logger.ts'
 import type { ApplyCounters } from './apply.ts'
 import { readNamespaces } from './catalogue-snapshot.ts'
 import type { DatabaseClock } from './database-clock.ts'
+import { findLongerLog, type LongerLog } from './longer-log.ts'
 import { MemcachedRefill } from './memcached-refill.ts'
 import type { MemcachedSession } from './memcached-session.ts'
 import { formatMarks, formatNamespaces } from './state-item.ts'
@@ -29,6 +30,8 @@ export interface Rebuilt {
   /** Undefined: everything has to come from the log. */
   readonly peer: string | undefined
   readonly keys: number
+  /** Comes before the followed database's own log. */
+  readonly longerLog: LongerLog | undefined
 }
 
 /**
@@ -58,7 +61,7 @@ async function rebuildFromPeer(options: RebuildOptions, signal: AbortSignal): Pr
   await writeState(options, marks)
   failpoint('after-snapshot-before-log')
   logger.info({ peer, keys, from: formatPosition(head.position), to: formatPosition(position) }, 'took a peer’s items')
-  return { ...marks, peer, keys }
+  return { ...marks, peer, keys, longerLog: undefined }
 }
 
 async function beginFromLog(options: RebuildOptions, signal: AbortSignal): Promise<Rebuilt> {
@@ -68,9 +71,14 @@ async function beginFromLog(options: RebuildOptions, signal: AbortSignal): Promi
   clock.sample(snapshot.clockSeconds)
   const base = await session.empty()
   catalogue.reset(base, snapshot.namespaces)
-  const marks = { contains: snapshot.oldest, mayContain: snapshot.position, epoch: 0 }
+  const longerLog = await findLongerLog(databases, snapshot.oldest, logger)
+  const contains = longerLog?.from ?? snapshot.oldest
+  const marks = { contains, mayContain: snapshot.position, epoch: 0 }
   await writeState(options, marks)
-  return { ...marks, peer: undefined, keys: 0 }
+  if (formatPosition(contains) !== '') {
+    logger.warn({ from: formatPosition(contains) }, 'the log does not reach back to its beginning: older keys are lost')
+  }
+  return { ...marks, peer: undefined, keys: 0, longerLog }
 }
 
 async function writeState(
