@@ -6,7 +6,7 @@ import { World } from '../support/world.ts'
 
 /** WHITEHOLE_FAILPOINTS=all: every place, on both kinds of memcached (the flush and the sweep differ); else a selection. */
 const all = process.env['WHITEHOLE_FAILPOINTS'] === 'all'
-const selection = ['mid-apply', 'mid-flush', 'mid-repair', 'mid-purge']
+const selection = ['mid-apply', 'mid-flush', 'mid-snapshot', 'after-snapshot-before-log', 'mid-repair', 'mid-purge']
 const worlds: readonly [Engine, string][] = [
   ['mariadb', '/usr/bin/memcached'],
   [engineList.at(-1) ?? 'mariadb', newerMemcachedPath],
@@ -45,6 +45,8 @@ describe.each(worlds.slice(0, all ? 2 : 1))('a node on %s, with %s', (engine, me
   const spoil = async (): Promise<void> => {
     await world.node(2).memcached.ask('delete default:k7\r\nset default:k8 0 0 5\r\nother\r\n', /STORED\r\n$/)
   }
+  /** It takes node 1's items, and dies over them. */
+  const lose = async (): Promise<void> => world.node(2).memcached.restart()
   const triggers: Partial<Record<FailpointName, (round: string) => Promise<void>>> = {
     'before-apply': write,
     'after-mark-before-apply': write,
@@ -53,6 +55,8 @@ describe.each(worlds.slice(0, all ? 2 : 1))('a node on %s, with %s', (engine, me
     'mid-flush': flush,
     'after-flush-before-sweep': flush,
     'mid-sweep': flush,
+    'mid-snapshot': lose,
+    'after-snapshot-before-log': lose,
     'mid-repair': spoil,
     'mid-purge': flush,
   }
