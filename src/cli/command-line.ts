@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { describeError } from '../domain/errors.ts'
+import { doctorCommand } from './doctor.ts'
 import { downCommand } from './down.ts'
 import { type ExitCode, exitCode, UsageError } from './exit.ts'
 import { initCommand } from './init.ts'
@@ -59,6 +60,7 @@ function buildProgram(finish: Finish): Command {
     setCommand(finish),
     deleteCommand(finish),
     verifyCommand(finish),
+    doctorCommand(finish),
     renderCommand(finish),
   ]
   for (const one of commands) program.addCommand(one)

@@ -91,7 +91,7 @@ export function databaseAccess(config: LoadedNodeConfig): ConstructorParameters<
   return { addresses, user, password, topology, connectTimeoutMilliseconds, database: 'memcached' }
 }
 
-function endpointOf(address: Address): HttpEndpoint {
+export function endpointOf(address: Address): HttpEndpoint {
   return address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }
 }
 

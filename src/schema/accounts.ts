@@ -91,7 +91,8 @@ function statementsOf(dialect: Dialect, given: { role: Role; account: Account; i
   ]
 }
 
-function rights(dialect: Dialect, role: Role): readonly string[] {
+/** What an account of the role may do: `SELECT, INSERT ON memcached.mc_nodes`. */
+export function rights(dialect: Dialect, role: Role): readonly string[] {
   const watch = dialect === 'mariadb' ? 'BINLOG MONITOR, SLAVE MONITOR' : 'REPLICATION CLIENT'
   const byRole: Readonly<Record<Role, readonly string[]>> = {
     node: [
