@@ -14,6 +14,7 @@ import { renderCommand } from './render.ts'
 import { sandboxCommands } from './sandbox.ts'
 import { statusCommand } from './status.ts'
 import { switchoverCommand, takeoverCommand } from './takeover.ts'
+import { tailCommand } from './tail.ts'
 import { upCommand } from './up.ts'
 import { verifyCommand } from './verify.ts'
 
@@ -60,6 +61,7 @@ function buildProgram(finish: Finish): Command {
     setCommand(finish),
     deleteCommand(finish),
     verifyCommand(finish),
+    tailCommand(finish),
     doctorCommand(finish),
     renderCommand(finish),
   ]

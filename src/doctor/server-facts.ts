@@ -67,5 +67,6 @@ async function grants(connection: Connection, sql: string): Promise<string[] | n
 }
 
 function text(value: unknown): string {
-  return value === null || value === undefined ? '' : String(value)
+  if (Buffer.isBuffer(value)) return value.toString('utf8')
+  return typeof value === 'string' ? value : typeof value === 'number' ? String(value) : ''
 }
