@@ -11,7 +11,14 @@ beforeAll(async () => {
 })
 afterAll(() => sandbox.remove())
 
-type Told = Record<string, unknown>
+interface Told {
+  readonly resume: string
+  readonly namespace: string
+  readonly kind: string
+  readonly key?: string
+  readonly version?: string
+  readonly expiry?: number
+}
 
 async function tail(...args: string[]): Promise<Told[]> {
   const { code, stdout, stderr } = await sandbox.run('tail', '--json', ...args)
@@ -32,9 +39,7 @@ async function sql(...statements: readonly string[]): Promise<void> {
 }
 
 const about = (changes: readonly Told[]): string[] =>
-  changes.map(
-    ({ namespace, kind, key }) => `${String(kind)} ${String(namespace)}${key === undefined ? '' : `:${String(key)}`}`,
-  )
+  changes.map(({ namespace, kind, key }) => `${kind} ${namespace}${key === undefined ? '' : `:${key}`}`)
 
 test('tells all that was committed, in order, with what an application and an operator did', async () => {
   const { basePort } = sandbox
@@ -56,17 +61,18 @@ test('tells all that was committed, in order, with what an application and an op
     'dropped mymodule',
   ])
   expect(changes[0]).toMatchObject({ flags: 7, expiry: 0, bytes: 5, value: 'hello', encoding: 'utf8' })
-  expect(changes[0]?.['version']).toMatch(/^\d{9,}$/)
-  expect(changes[1]?.['expiry']).toBeGreaterThan(Date.now() / 1000)
+  expect(changes[0]?.version).toMatch(/^\d{9,}$/)
+  expect(changes[1]?.expiry).toBeGreaterThan(Date.now() / 1000)
   expect(changes[2]).toMatchObject({ value: '5' })
 })
 
 test('goes on where it ended, and shows one namespace alone', async () => {
-  const [first] = await tail('--from', 'oldest', '--namespace', 'default', '--count', '1')
-  const { resume } =
-    (await tail('--from', String(first?.['resume']), '--count', '1', '--namespace', 'default'))[0] ?? {}
-  const [next] = await tail('--from', String(resume), '--count', '1', '--namespace', 'default')
-  expect([first?.['kind'], next?.['key']]).toEqual(['created', 'b'])
+  const one = async (from: string): Promise<Told | undefined> =>
+    (await tail('--from', from, '--namespace', 'default', '--count', '1'))[0]
+  const first = await one('oldest')
+  const second = await one(first?.resume ?? '')
+  const next = await one(second?.resume ?? '')
+  expect([first?.kind, second?.key, next?.key]).toEqual(['created', 'a', 'b'])
   expect(about(await tail('--from', 'oldest', '--namespace', 'mymodule', '--count', '4'))).toHaveLength(4)
 })
 
