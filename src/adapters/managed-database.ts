@@ -6,6 +6,7 @@ import {
   type DatabaseTarget,
   type LockedDatabase,
   monitorLockName,
+  rebuildLockName,
 } from '../domain/database-control.ts'
 import { type Dialect, parsePosition, type Position } from '../domain/position.ts'
 import { ControlSession, Deadline, sqlErrorNumber, toldError } from './control-session.ts'
@@ -140,7 +141,13 @@ export class ManagedDatabase implements DatabaseControl {
 
   /** Kills whoever holds it first: none of its changes comes after ours. */
   async #tryLock(session: ControlSession, deadline: Deadline): Promise<boolean> {
-    const [row] = await session.ask<Row>('SELECT IS_USED_LOCK(?) AS holder', deadline, [monitorLockName])
+    const [row] = await session.ask<Row>('SELECT IS_USED_LOCK(?) AS holder, IS_USED_LOCK(?) AS rebuilding', deadline, [
+      monitorLockName,
+      rebuildLockName,
+    ])
+    if (number(row, 'rebuilding') !== 0) {
+      throw new DatabaseControlError('refused', `${this.name} is being filled anew from the other one`)
+    }
     const holder = number(row, 'holder')
     if (holder === session.id) return true
     if (holder !== 0) await this.#end(session, holder, deadline)

@@ -11,6 +11,7 @@ import { nodeCommand } from './node.ts'
 import { namespaceCommand } from './ns.ts'
 import { say } from './output.ts'
 import { renderCommand } from './render.ts'
+import { roleCommand } from './role.ts'
 import { sandboxCommands } from './sandbox.ts'
 import { statusCommand } from './status.ts'
 import { switchoverCommand, takeoverCommand } from './takeover.ts'
@@ -55,6 +56,7 @@ function buildProgram(finish: Finish): Command {
     monitorCommand(finish),
     switchoverCommand(finish),
     takeoverCommand(finish),
+    roleCommand(finish),
     initCommand(finish),
     namespaces,
     getCommand(finish),

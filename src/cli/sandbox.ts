@@ -10,12 +10,14 @@ const actions = [
   ['stop', 'Stop one process in an orderly way; it stays down until it is started.'],
   ['start', 'Start one process again, and wait until it answers.'],
   ['kill', 'Kill one process (SIGKILL), as a crash would; it stays down until it is started.'],
+  ['restart', 'Kill one process and start it again: a database in the role that is recorded for it.'],
+  ['rebuild', 'Throw away what a database of a pair has, and fill it from the other one.'],
 ] as const
 
 export function sandboxCommands(finish: Finish): Command {
   const group = commandGroup(
     'sandbox',
-    'Stop, start or kill one process of a running sandbox: db1, memcached2, node1 …',
+    'Stop, start, kill or restart one process of a running sandbox: db1, memcached2, node1, monitor …',
   )
   for (const [action, summary] of actions) {
     const one = sandboxCommand(action, summary)

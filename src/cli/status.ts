@@ -56,9 +56,18 @@ export function describeStatus(status: ClusterStatus): string {
     `generation ${generation}`,
     keys === null ? '' : `${keys} keys`,
   ])
+  const monitors = status.monitors.map(({ name, http, pid, acting }) => [
+    `  ${name}`,
+    pid === null ? 'stopped' : acting ? 'acting' : 'watching',
+    http,
+    pid === null ? '' : `pid ${pid}`,
+  ])
+  const { stuck } = status
   const sections = [
     [`${status.ready ? 'ready' : 'NOT READY'}  ${status.topology}, ${status.mode}, epoch ${status.epoch}`],
     ...(databases.length > 0 ? [['databases', table(databases)]] : []),
+    ...(stuck === null || stuck === undefined ? [] : [[`A person is needed: ${stuck.why}`, `  ${stuck.cure}`]]),
+    ...(monitors.length > 0 ? [['monitors', table(monitors)]] : []),
     ['nodes', table(nodes)],
     ['listeners', table(listeners)],
     ['namespaces', table(namespaces)],

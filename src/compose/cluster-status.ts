@@ -12,6 +12,8 @@ export interface ClusterStatus {
   readonly nodes: readonly NodeEntry[]
   readonly monitors: readonly { name: string; http: string; pid: number | null; acting: boolean }[]
   readonly namespaces: readonly NamespaceEntry[]
+  /** What no rule of the monitors decides, and what a person can do about it. */
+  readonly stuck?: { readonly why: string; readonly cure: string } | null
 }
 
 export interface DatabaseStatus {
@@ -92,6 +94,33 @@ const nodeStatusSchema = z.object({
 })
 
 export type NodeReport = z.output<typeof nodeStatusSchema>
+
+const monitorReportSchema = z.object({
+  acting: z.boolean(),
+  ready: z.boolean(),
+  mode: z.string().nullable(),
+  epoch: z.number(),
+  primary: z.string().nullable(),
+  stuck: z.object({ why: z.string(), cure: z.string() }).nullable(),
+})
+
+export type MonitorReport = z.output<typeof monitorReportSchema>
+
+const monitorAnswerMilliseconds = 2000
+
+/** Undefined where the monitor does not answer. */
+export async function askMonitor(endpoint: HttpEndpoint): Promise<MonitorReport | undefined> {
+  try {
+    const { status, body } = await askHttp(endpoint, {
+      method: 'GET',
+      path: '/v1/cluster',
+      timeoutMilliseconds: monitorAnswerMilliseconds,
+    })
+    return status === 200 ? monitorReportSchema.parse(body) : undefined
+  } catch {
+    return undefined
+  }
+}
 
 const nodeAnswerMilliseconds = 3000
 

@@ -1,9 +1,9 @@
 import type { Connection } from 'mysql2/promise'
 import { closeDatabaseConnection } from '../adapters/databases.ts'
+import type { ServerFacts } from '../adapters/control-sql.ts'
 import { formatPosition } from '../domain/position.ts'
 import { askControl, type ProcessReport } from '../sandbox/control.ts'
 import { DatabaseLink } from '../sandbox/database-link.ts'
-import type { DatabaseView } from '../sandbox/database-sql.ts'
 import { SandboxFolder } from '../sandbox/folder.ts'
 import { SandboxError } from '../sandbox/sandbox-error.ts'
 import {
@@ -16,9 +16,11 @@ import {
 } from '../sandbox/topology.ts'
 import type { Cluster } from './cluster.ts'
 import {
+  askMonitor,
   askNode,
   type ClusterStatus,
   type DatabaseStatus,
+  type MonitorReport,
   type NamespaceEntry,
   type NodeEntry,
   readEpoch,
@@ -62,8 +64,10 @@ export class SandboxCluster implements Cluster {
   async status(): Promise<ClusterStatus> {
     const processes = await this.#processes()
     const pidOf = (name: string): number | null => processes.find((process) => process.name === name)?.pid ?? null
+    const reports = await Promise.all(this.#plan.monitors.map(({ httpPort }) => askMonitor(localEndpoint(httpPort))))
+    const report = reports.find((one) => one !== undefined)
     const [databases, nodes] = await Promise.all([
-      Promise.all(this.#plan.databases.map((database) => this.#database(database, pidOf(database.name)))),
+      Promise.all(this.#plan.databases.map((database) => this.#database(database, pidOf(database.name), report))),
       Promise.all(this.#plan.nodes.map((node) => nodeEntry(node, pidOf))),
     ])
     if (databases.every(({ position }) => position === null) && nodes.every(({ pid }) => pid === null)) {
@@ -77,23 +81,30 @@ export class SandboxCluster implements Cluster {
       ready:
         settled &&
         databases.every(({ role }) => role !== 'unknown') &&
+        reports.every((one) => one?.ready === true) &&
         nodes.every(({ state }) => state === 'serving') &&
         namespaces.length > 0,
       topology: this.#settings.topology,
-      mode: this.#settings.topology === 'pair' ? 'paired' : 'single',
-      epoch,
+      mode: this.#settings.topology === 'pair' ? (report?.mode ?? 'unknown') : 'single',
+      epoch: report?.epoch ?? epoch,
       databases,
       nodes,
-      monitors: [],
+      monitors: this.#plan.monitors.map(({ name, httpPort }, index) => ({
+        name,
+        http: formatEndpoint(localEndpoint(httpPort)),
+        pid: pidOf(name),
+        acting: reports[index]?.acting ?? false,
+      })),
+      stuck: report?.stuck ?? null,
       namespaces,
     }
   }
 
   async connectPrimary(): Promise<Connection> {
-    for (const link of this.#links.values()) {
-      const view = await look(link)
-      if (view?.readOnly === false) return link.connect()
-    }
+    const { databases } = await this.status()
+    const primary = databases.find(({ role }) => role === 'primary')
+    const link = primary === undefined ? undefined : this.#links.get(primary.name)
+    if (link !== undefined) return link.connect()
     throw new SandboxError('no database is writable at the moment: see "whitehole status"')
   }
 
@@ -112,7 +123,7 @@ export class SandboxCluster implements Cluster {
     return reply.processes
   }
 
-  async #database(plan: DatabasePlan, pid: number | null): Promise<DatabaseStatus> {
+  async #database(plan: DatabasePlan, pid: number | null, report: MonitorReport | undefined): Promise<DatabaseStatus> {
     const link = this.#links.get(plan.name)
     const view = pid === null || link === undefined ? undefined : await look(link)
     return {
@@ -121,7 +132,7 @@ export class SandboxCluster implements Cluster {
       datacenter: plan.datacenter,
       address: `127.0.0.1:${plan.port}`,
       socket: this.#folder.databaseSocket(plan.name),
-      role: roleOf(view),
+      role: roleOf(plan.name, view, report),
       position: view === undefined ? null : formatPosition(view.position),
       pid,
     }
@@ -148,7 +159,7 @@ export class SandboxCluster implements Cluster {
   }
 }
 
-async function look(link: DatabaseLink): Promise<DatabaseView | undefined> {
+async function look(link: DatabaseLink): Promise<ServerFacts | undefined> {
   try {
     return await link.view()
   } catch {
@@ -156,15 +167,27 @@ async function look(link: DatabaseLink): Promise<DatabaseView | undefined> {
   }
 }
 
-/** A standby is one that replicates; a read-only database that does not is none. */
-function roleOf(view: DatabaseView | undefined): DatabaseStatus['role'] {
+/**
+ * A standby is one that replicates; a read-only database that does not is none. A former primary that was fenced while writers waited
+ * shows as writable for as long as they wait.
+ */
+function roleOf(
+  name: string,
+  view: ServerFacts | undefined,
+  report: MonitorReport | undefined,
+): DatabaseStatus['role'] {
   if (view === undefined) return 'unknown'
-  if (!view.readOnly) return 'primary'
-  return view.replica?.connected === true && view.replica.applying ? 'standby' : 'unknown'
+  if (!view.readOnly) return (report?.primary ?? name) === name ? 'primary' : 'unknown'
+  const { replication } = view
+  return replication?.receiver === 'connected' && replication.applier === 'running' ? 'standby' : 'unknown'
+}
+
+function localEndpoint(port: number): HttpEndpoint {
+  return { host: '127.0.0.1', port }
 }
 
 function endpointOf(node: NodePlan): HttpEndpoint {
-  return { host: '127.0.0.1', port: node.httpPort }
+  return localEndpoint(node.httpPort)
 }
 
 async function nodeEntry(plan: NodePlan, pidOf: (name: string) => number | null): Promise<NodeEntry> {

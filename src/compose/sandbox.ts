@@ -1,11 +1,20 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise'
-import { replicationUser } from '../sandbox/database-sql.ts'
+import { chosenRecord, readVote, roleArguments } from './recorded-role.ts'
 import { SandboxFolder } from '../sandbox/folder.ts'
 import { rotate } from '../sandbox/rotate.ts'
-import { nodeUser } from '../sandbox/process-specs.ts'
+import { monitorUser, nodeUser, replicationUser, voteFile } from '../sandbox/process-specs.ts'
 import { Sandbox } from '../sandbox/sandbox.ts'
 import { SandboxError } from '../sandbox/sandbox-error.ts'
-import { defaultSettings, dialectOf, namespacesAtStart, type SandboxSettings } from '../sandbox/topology.ts'
+import {
+  defaultSettings,
+  dialectOf,
+  namespacesAtStart,
+  planOf,
+  type SandboxPlan,
+  voterNodes,
+  type SandboxSettings,
+} from '../sandbox/topology.ts'
+import { copyDatabase } from '../schema/copy-database.ts'
 import { initializeSchema } from '../schema/initialize.ts'
 import { type Accounts, serverAccountStatements } from '../schema/accounts.ts'
 
@@ -38,6 +47,9 @@ export function composeSandbox(path: string, wishes: SandboxWishes, report: (mes
     ownCommand: ownCommand(),
     accountStatements: serverAccountStatements(dialectOf(settings), { monitor, replication }),
     initialize: initializer(folder),
+    copy: copyDatabase,
+    roleArguments: (name) =>
+      roleArguments(dialectOf(settings), { database: name, primary: recordedPrimary(folder, planOf(settings)) }),
     report,
   })
 }
@@ -60,7 +72,7 @@ export function sandboxAccounts(folder: SandboxFolder): Required<Accounts> {
   return {
     node: { user: nodeUser, host, password: folder.secret('node') },
     application: { user: 'whitehole_application', host, password: folder.secret('application') },
-    monitor: { user: 'whitehole_monitor', host, password: folder.secret('monitor') },
+    monitor: { user: monitorUser, host, password: folder.secret('monitor') },
     replication: { user: replicationUser, host, password: folder.secret('replication') },
   }
 }
@@ -76,4 +88,10 @@ function initializer(folder: SandboxFolder): (primary: Connection) => Promise<vo
       if (!present.has(name)) await primary.query('CALL memcached.create_namespace(?)', [name])
     }
   }
+}
+
+/** As a majority of the voters has it on disk: they need not run. Undefined where there is no such record. */
+function recordedPrimary(folder: SandboxFolder, plan: SandboxPlan): string | undefined {
+  const voters = [...voterNodes(plan), ...plan.monitors].map(({ name }) => readVote(voteFile(folder, name)))
+  return chosenRecord(voters, voters.length)?.primary
 }

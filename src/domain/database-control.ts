@@ -228,3 +228,6 @@ export class DatabaseControlError extends Error {
 
 /** The name under GET_LOCK, on each database. */
 export const monitorLockName = 'whitehole.monitor'
+
+/** Under the same: whoever fills a database anew holds it, and no monitor changes the database meanwhile. */
+export const rebuildLockName = 'whitehole.rebuild'

@@ -6,7 +6,7 @@ import { z } from 'zod'
 /** What a later command asks of the running sandbox, over the unix socket in its folder: one line of JSON each way. */
 const requestSchema = z.discriminatedUnion('command', [
   z.object({ command: z.literal('processes') }),
-  z.object({ command: z.enum(['start', 'stop', 'kill']), name: z.string() }),
+  z.object({ command: z.enum(['start', 'stop', 'kill', 'restart', 'rebuild']), name: z.string() }),
   z.object({ command: z.literal('down') }),
 ])
 

@@ -1,9 +1,10 @@
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise'
+import { mariadbControl } from '../adapters/control-sql-mariadb.ts'
+import { mysqlControl } from '../adapters/control-sql-mysql.ts'
+import type { ControlSql, Row, ServerFacts } from '../adapters/control-sql.ts'
 import { severDatabaseConnection } from '../adapters/databases.ts'
 import type { Dialect } from '../domain/position.ts'
-import { mariadbSql } from './database-sql-mariadb.ts'
-import { mysqlSql } from './database-sql-mysql.ts'
-import type { DatabaseSql, DatabaseView, Source } from './database-sql.ts'
+import { replicationUser } from './process-specs.ts'
 
 const connectMilliseconds = 2000
 const answerMilliseconds = 5000
@@ -11,13 +12,13 @@ const answerMilliseconds = 5000
 /** Root's connection to one database of the sandbox, over its unix socket; made anew after a failure. */
 export class DatabaseLink {
   readonly name: string
-  readonly sql: DatabaseSql
+  readonly #sql: ControlSql
   readonly #socketPath: string
   #connection: Promise<Connection> | undefined
 
   constructor({ name, dialect, socketPath }: { name: string; dialect: Dialect; socketPath: string }) {
     this.name = name
-    this.sql = dialect === 'mariadb' ? mariadbSql : mysqlSql
+    this.#sql = dialect === 'mariadb' ? mariadbControl : mysqlControl
     this.#socketPath = socketPath
   }
 
@@ -52,20 +53,14 @@ export class DatabaseLink {
     return connection
   }
 
-  async view(): Promise<DatabaseView> {
-    return this.sql.view(this.ask)
+  /** What it says of itself; it waits for nobody who waits for a standby. */
+  async view(): Promise<ServerFacts> {
+    return this.#sql.facts(await this.query<Row[]>(this.#sql.look), { replicationUser })
   }
 
-  async drain(seconds: number): Promise<void> {
-    await this.sql.drain(this.ask, seconds)
+  async makeWritable(): Promise<void> {
+    await this.query(this.#sql.writable)
   }
-
-  async follow(source: Source): Promise<void> {
-    await this.sql.follow(this.ask, source)
-  }
-
-  readonly ask = async <T>(sql: string, values?: unknown[], milliseconds?: number): Promise<T[]> =>
-    this.query<T>(sql, values, milliseconds)
 
   close(): void {
     if (this.#connection !== undefined) this.#drop(this.#connection)

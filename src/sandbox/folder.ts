@@ -11,20 +11,11 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { SandboxError } from './sandbox-error.ts'
 import { type SandboxSettings, sandboxSettingsSchema } from './topology.ts'
 
-const stateSchema = z.strictObject({
-  /** The database that may be writable. Written before it becomes writable, so that a restart knows whom to compare with. */
-  primary: z.string(),
-  /** It became the primary in place of another one, and the epoch does not say so yet. */
-  epochDue: z.boolean().optional(),
-})
-
-export type SandboxState = z.output<typeof stateSchema>
-
-export type SecretName = 'replication' | 'node' | 'application' | 'monitor'
+export type SecretName = 'replication' | 'node' | 'application' | 'monitor' | 'voters' | 'token'
 
 /** The longest name below the folder is a database's socket, and the kernel takes 107 bytes. */
 const folderBytesMax = 107 - '/control.sock'.length
@@ -79,14 +70,6 @@ export class SandboxFolder {
     this.writePrivate(this.#settingsFile, `${JSON.stringify(settings, null, 2)}\n`)
   }
 
-  get state(): SandboxState | undefined {
-    return readJson(this.#stateFile, stateSchema)
-  }
-
-  set state(state: SandboxState) {
-    this.writePrivate(this.#stateFile, `${JSON.stringify(state)}\n`)
-  }
-
   get controlSocket(): string {
     return join(this.path, 'control.sock')
   }
@@ -128,10 +111,6 @@ export class SandboxFolder {
 
   get #settingsFile(): string {
     return join(this.path, 'sandbox.json')
-  }
-
-  get #stateFile(): string {
-    return join(this.path, 'state.json')
   }
 
   /** Never changes the mode of a folder that holds something else. */

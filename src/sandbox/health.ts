@@ -14,6 +14,8 @@ const probeMilliseconds = 2000
 export function probeOf(plan: SandboxPlan, folder: SandboxFolder, name: string): Probe {
   const node = plan.nodes.find((candidate) => candidate.name === name)
   if (node !== undefined) return { kind: 'http', port: node.httpPort, path: '/healthz' }
+  const monitor = plan.monitors.find((candidate) => candidate.name === name)
+  if (monitor !== undefined) return { kind: 'http', port: monitor.httpPort, path: '/healthz' }
   const memcached = plan.memcacheds.find((candidate) => candidate.name === name)
   if (memcached !== undefined) return { kind: 'tcp', port: memcached.port }
   return { kind: 'unix', path: folder.databaseSocket(name) }
@@ -37,5 +39,17 @@ export async function answers(probe: Probe): Promise<boolean> {
     }
   } catch {
     return false
+  }
+}
+
+/** What a monitor says that a person must do; undefined where it says nothing of the kind, or does not answer. */
+export async function whyStuck(monitorPort: number): Promise<string | undefined> {
+  try {
+    const signal = AbortSignal.timeout(probeMilliseconds)
+    const response = await fetch(`http://127.0.0.1:${monitorPort}/readyz`, { signal })
+    const { stuck } = (await response.json()) as { stuck?: { why: string; cure: string } | null }
+    return stuck === undefined || stuck === null ? undefined : `${stuck.why}. ${stuck.cure}`
+  } catch {
+    return undefined
   }
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { stringify } from 'yaml'
+import type { MonitorConfigInput } from '../config/monitor-config.ts'
 import type { NodeConfigInput } from '../config/node-config.ts'
 import { runAsRoot } from './data-directory.ts'
 import { type DatabaseSettings, mariadbArguments, mysqlArguments } from '../config/database-settings.ts'
@@ -10,10 +11,12 @@ import {
   type DatabasePlan,
   dialectOf,
   type MemcachedPlan,
+  type MonitorPlan,
   mysqldOf,
   type NodePlan,
   type SandboxPlan,
   type SandboxSettings,
+  voterNodes,
 } from './topology.ts'
 
 const loopback = '127.0.0.1'
@@ -24,7 +27,12 @@ export interface OwnCommand {
   readonly args: readonly string[]
 }
 
-export function databaseSpec(folder: SandboxFolder, plan: DatabasePlan, settings: SandboxSettings): ProcessSpec {
+/** @param roleArguments asked at each start: in which role it comes up depends on who is primary by then */
+export function databaseSpec(
+  folder: SandboxFolder,
+  plan: DatabasePlan,
+  { settings, roleArguments }: { settings: SandboxSettings; roleArguments: (name: string) => readonly string[] },
+): ProcessSpec {
   const own = folder.of(plan.name)
   const arguments_ = dialectOf(settings) === 'mariadb' ? mariadbArguments : sandboxMysqlArguments
   const args = arguments_({
@@ -42,10 +50,18 @@ export function databaseSpec(folder: SandboxFolder, plan: DatabasePlan, settings
     name: plan.name,
     command: mysqldOf(settings) ?? findProgram('mariadbd'),
     args: [...args, ...runAsRoot('--user=root')],
+    argsAtStart: () => roleArguments(plan.name),
+    restartMilliseconds: databaseRestartMilliseconds,
     folder: own,
     stopSeconds: 30,
   }
 }
+
+/**
+ * Longer than a takeover takes: then it comes back as a standby, which MariaDB must know at its start, or what it had written and nobody had
+ * acknowledged is committed and has to be thrown away with all the rest.
+ */
+const databaseRestartMilliseconds = 1500
 
 /** Many servers on one machine: its instruments take 100 MB of memory each. */
 function sandboxMysqlArguments(settings: DatabaseSettings): string[] {
@@ -75,14 +91,70 @@ export function nodeSpec(folder: SandboxFolder, plan: NodePlan, own: OwnCommand)
   return {
     name: plan.name,
     command: own.command,
-    args: [...own.args, 'node', '--config', nodeConfigFile(folder, plan.name)],
+    args: [...own.args, 'node', '--config', daemonConfigFile(folder, plan.name)],
     folder: folder.of(plan.name),
     stopSeconds: 15,
   }
 }
 
-export function nodeConfigFile(folder: SandboxFolder, name: string): string {
+export function daemonConfigFile(folder: SandboxFolder, name: string): string {
   return join(folder.of(name), 'config.yaml')
+}
+
+export function monitorSpec(folder: SandboxFolder, plan: MonitorPlan, own: OwnCommand): ProcessSpec {
+  return {
+    name: plan.name,
+    command: own.command,
+    args: [...own.args, 'monitor', '--config', daemonConfigFile(folder, plan.name)],
+    folder: folder.of(plan.name),
+    stopSeconds: 15,
+  }
+}
+
+/** As a monitor anywhere has it; its databases are restarted and rebuilt by the sandbox's own supervisor. */
+export function monitorConfigText(
+  folder: SandboxFolder,
+  plan: MonitorPlan,
+  given: { whole: SandboxPlan; settings: SandboxSettings; own: OwnCommand },
+): string {
+  const { whole, settings, own } = given
+  const hostCommand = (action: string, name: string): string =>
+    [own.command, ...own.args, 'sandbox', action, name, '--dir', folder.path].map(shellQuoted).join(' ')
+  const config: MonitorConfigInput = {
+    name: plan.name,
+    dataDirectory: join(folder.of(plan.name), 'data'),
+    databases: {
+      takeover: 'managed',
+      engine: dialectOf(settings),
+      pair: whole.databases.map(({ name, port, extraPort }) => ({
+        name,
+        address: `${loopback}:${port}`,
+        adminPort: extraPort,
+        restartCommand: hostCommand('restart', name),
+        rebuildCommand: hostCommand('rebuild', name),
+      })),
+      user: monitorUser,
+      passwordFile: folder.secretFile('monitor'),
+      replicationUser,
+      replicationPasswordFile: folder.secretFile('replication'),
+    },
+    voters: [
+      ...voterNodes(whole).map(({ name, httpPort }) => ({
+        name,
+        kind: 'node' as const,
+        http: `${loopback}:${httpPort}`,
+      })),
+      { name: plan.name, kind: 'monitor', http: `${loopback}:${plan.httpPort}` },
+    ],
+    secretFile: folder.secretFile('voters'),
+    tokenFile: folder.secretFile('token'),
+    http: { listen: `${loopback}:${plan.httpPort}` },
+  }
+  return stringify(config)
+}
+
+function shellQuoted(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`
 }
 
 /** The same configuration as a node anywhere has; a good example to start from. */
@@ -104,8 +176,24 @@ export function nodeConfigText(folder: SandboxFolder, plan: NodePlan, whole: San
       { listen: `${loopback}:${plan.sessionsPort}`, namespace: 'sessions' },
     ],
     http: { listen: `${loopback}:${plan.httpPort}` },
+    ...(voterNodes(whole).includes(plan) ? { voter: voterConfig(folder, whole) } : {}),
   }
   return stringify(config)
 }
+
+function voterConfig(folder: SandboxFolder, { databases }: SandboxPlan): NodeConfigInput['voter'] {
+  return {
+    databases: databases.map(({ name, port }) => ({ name, address: `${loopback}:${port}` })),
+    secretFile: folder.secretFile('voters'),
+  }
+}
+
+/** The file in which a voter keeps its vote. */
+export function voteFile(folder: SandboxFolder, voter: string): string {
+  return join(folder.of(voter), 'data', 'vote.json')
+}
+
+export const monitorUser = 'whitehole_monitor'
+export const replicationUser = 'whitehole_replication'
 
 export const nodeUser = 'whitehole_node'

@@ -7,17 +7,18 @@ import { type ControlReply, type ControlRequest, ControlServer } from './control
 import { logTail, makeMariadbDirectory, makeMysqlDirectory } from './data-directory.ts'
 import { DatabaseLink } from './database-link.ts'
 import type { SandboxFolder } from './folder.ts'
-import { answers, type Probe, probeOf } from './health.ts'
+import { answers, type Probe, probeOf, whyStuck } from './health.ts'
 import { stopLeftovers } from './leftovers.ts'
 import { lockFolder } from './lock.ts'
-import { type KeptDatabase, PairKeeper } from './pair-keeper.ts'
 import { requireFreePorts } from './ports.ts'
 import {
   databaseInitFile,
   databaseLog,
   databaseSpec,
   memcachedSpec,
-  nodeConfigFile,
+  monitorConfigText,
+  monitorSpec,
+  daemonConfigFile,
   nodeConfigText,
   nodeSpec,
   type OwnCommand,
@@ -36,6 +37,8 @@ import {
   type SandboxSettings,
 } from './topology.ts'
 
+type Action = Extract<ControlRequest, { name: string }>['command']
+
 export interface SandboxOptions {
   readonly folder: SandboxFolder
   readonly settings: SandboxSettings
@@ -44,12 +47,16 @@ export interface SandboxOptions {
   readonly accountStatements: readonly string[]
   /** Brings schema, accounts and first namespaces to the writable database; called at each start. */
   readonly initialize: (primary: Connection) => Promise<void>
+  /** Fills a database from another one; root's connections. */
+  readonly copy: (source: { locking: Connection; reading: Connection }, target: Connection) => Promise<unknown>
+  /** What a database is told at its start about its role. */
+  readonly roleArguments: (name: string) => readonly string[]
   /** What happens, in words for people. */
   readonly report: (message: string) => void
 }
 
 const databasesReadySeconds = 90
-const nodesReadySeconds = 120
+const readySeconds = 120
 const folderWatchMilliseconds = 2000
 /** A program that ends so often while everything starts won't start at all. */
 const failedStartsMax = 4
@@ -59,8 +66,9 @@ export class Sandbox {
   readonly plan: SandboxPlan
   readonly #options: SandboxOptions
   readonly #processes = new Map<string, SupervisedProcess>()
-  readonly #databases: readonly KeptDatabase[]
-  readonly #keeper: PairKeeper | SingleKeeper
+  readonly #links: readonly DatabaseLink[]
+  /** Of the one database that there is; a pair has its monitor. */
+  readonly #keeper: SingleKeeper | undefined
   #control: ControlServer | undefined
   #folderWatch: NodeJS.Timeout | undefined
   #release: (() => void) | undefined
@@ -68,19 +76,22 @@ export class Sandbox {
   #started: Promise<void> | undefined
   #stopped: Promise<void> | undefined
   readonly #down = new AbortController()
+  #stuck: string | undefined
 
   constructor(options: SandboxOptions) {
     this.#options = options
     this.plan = planOf(options.settings)
-    this.#databases = this.plan.databases.map((database) => ({
-      ...database,
-      link: new DatabaseLink({
-        name: database.name,
-        dialect: dialectOf(options.settings),
-        socketPath: options.folder.databaseSocket(database.name),
-      }),
-    }))
-    this.#keeper = this.#makeKeeper()
+    this.#links = this.plan.databases.map(
+      ({ name }) =>
+        new DatabaseLink({
+          name,
+          dialect: dialectOf(options.settings),
+          socketPath: options.folder.databaseSocket(name),
+        }),
+    )
+    const [only] = this.#links
+    const isAlone = this.plan.monitors.length === 0
+    this.#keeper = isAlone && only !== undefined ? new SingleKeeper(only, options.report) : undefined
   }
 
   /** Aborts when `whitehole down` has asked for the end. */
@@ -111,7 +122,6 @@ export class Sandbox {
     await requireFreePorts(portsOf(this.plan))
     const specs = this.#specs()
     folder.settings = settings
-    folder.state ??= { primary: 'db1' }
     mkdirSync(folder.of('supervisor'), { recursive: true, mode: 0o700 })
     writeIdentity(folder.of('supervisor'), process.pid)
     await Promise.all(this.plan.databases.map(async ({ name }) => this.#prepareDatabase(name)))
@@ -119,8 +129,13 @@ export class Sandbox {
     for (const spec of specs) this.#processes.set(spec.name, new SupervisedProcess(spec, this.#onChange))
     this.#control = await ControlServer.listen(folder.controlSocket, async (request) => this.#answer(request))
     this.#watchFolder()
-    await this.#startDatabases()
-    await this.#startNodes()
+    this.#startAll([...this.plan.databases, ...this.plan.memcacheds])
+    this.#keeper?.start()
+    // Nodes before there is a schema: they are voters.
+    if (this.#keeper === undefined) this.#startDaemons()
+    await this.#initialize()
+    if (this.#keeper !== undefined) this.#startDaemons()
+    await this.#untilReady()
   }
 
   async #prepareDatabase(name: string): Promise<void> {
@@ -142,7 +157,10 @@ export class Sandbox {
     }, folderWatchMilliseconds)
   }
 
-  /** In order: nodes, so that nobody waits for a write; memcached; the standby; the primary. Safe to call at any time. */
+  /**
+   * In order: the monitor, to whom the rest would look like a failure; nodes, so that nobody waits for a write; memcached; the standby; the
+   * primary. Safe to call at any time.
+   */
   async stop(): Promise<void> {
     this.#stopped ??= this.#stop()
     return this.#stopped
@@ -158,37 +176,49 @@ export class Sandbox {
     this.abort()
     clearInterval(this.#folderWatch)
     await this.#started?.catch(() => {})
-    await this.#keeper.stop()
-    await this.#stopAll(this.plan.nodes.map(({ name }) => name))
-    await this.#stopAll(this.plan.memcacheds.map(({ name }) => name))
-    const primary = this.#options.folder.state?.primary
-    await this.#stopAll(this.plan.databases.map(({ name }) => name).filter((name) => name !== primary))
-    if (primary !== undefined) await this.#stopAll([primary])
-    for (const { link } of this.#databases) link.close()
+    await this.#keeper?.stop()
+    const primary = await this.#writable()
+    for (const group of [this.plan.monitors, this.plan.nodes, this.plan.memcacheds]) await this.#stopAll(group)
+    await this.#stopAll(this.plan.databases.filter(({ name }) => name !== primary?.name))
+    await this.#stopAll(this.plan.databases)
+    for (const link of this.#links) link.close()
     await this.#control?.close()
     if (this.#release !== undefined) removeIdentity(this.#options.folder.of('supervisor'))
     this.#release?.()
   }
 
-  async #stopAll(names: readonly string[]): Promise<void> {
-    await Promise.all(names.map(async (name) => this.#processes.get(name)?.stop()))
+  #startAll(group: readonly { readonly name: string }[]): void {
+    for (const { name } of group) this.#processes.get(name)?.start()
   }
 
-  async #startDatabases(): Promise<void> {
+  async #stopAll(group: readonly { readonly name: string }[]): Promise<void> {
+    await Promise.all(group.map(async ({ name }) => this.#processes.get(name)?.stop()))
+  }
+
+  #startDaemons(): void {
+    const { folder, settings, ownCommand: own } = this.#options
+    const write = (name: string, text: string): void => {
+      mkdirSync(folder.of(name), { recursive: true, mode: 0o700 })
+      folder.writePrivate(daemonConfigFile(folder, name), text)
+    }
+    for (const monitor of this.plan.monitors) {
+      write(monitor.name, monitorConfigText(folder, monitor, { whole: this.plan, settings, own }))
+    }
+    for (const node of this.plan.nodes) write(node.name, nodeConfigText(folder, node, this.plan))
+    this.#startAll([...this.plan.monitors, ...this.plan.nodes])
+  }
+
+  async #initialize(): Promise<void> {
     const { report } = this.#options
-    for (const { name } of [...this.plan.databases, ...this.plan.memcacheds]) this.#processes.get(name)?.start()
-    this.#keeper.start()
     const names = this.plan.databases.map(({ name }) => name)
-    await this.#until(
-      `${names.join(' and ')} to take ${names.length > 1 ? 'their roles' : 'its role'}`,
-      names,
-      databasesReadySeconds,
-      () => Promise.resolve(this.#keeper.settledPrimary !== undefined),
-    )
-    const primary = this.#databases.find(({ name }) => name === this.#keeper.settledPrimary)
-    if (primary === undefined) throw new SandboxError('the databases lost their roles during the start: try again')
-    report('bringing the schema up to date')
-    const connection = await primary.link.connect()
+    let primary: DatabaseLink | undefined
+    await this.#until(`${names.join(' or ')} to become the primary`, databasesReadySeconds, async () => {
+      primary = await this.#writable()
+      return primary !== undefined
+    })
+    report(`${primary?.name} is the primary: bringing its schema up to date`)
+    const connection = await primary?.connect()
+    if (connection === undefined) return
     try {
       // A commit that waits for a dead standby would wait for ever.
       await untilAborted(this.#options.initialize(connection), this.#stopping.signal)
@@ -197,34 +227,48 @@ export class Sandbox {
     }
   }
 
-  async #startNodes(): Promise<void> {
-    const { folder } = this.#options
-    for (const node of this.plan.nodes) {
-      mkdirSync(folder.of(node.name), { recursive: true, mode: 0o700 })
-      folder.writePrivate(nodeConfigFile(folder, node.name), nodeConfigText(folder, node, this.plan))
-      this.#processes.get(node.name)?.start()
-    }
-    const names = this.plan.nodes.map(({ name }) => name)
-    await this.#until(`${names.join(', ')} to serve`, names, nodesReadySeconds, async () => {
-      const ready = await Promise.all(
-        this.plan.nodes.map(({ httpPort }) => answers({ kind: 'http', port: httpPort, path: '/readyz' })),
-      )
+  /** Nodes serve, and the monitor is content: the standby has all and acknowledges. */
+  async #untilReady(): Promise<void> {
+    const probes = [...this.plan.nodes, ...this.plan.monitors].map(({ name, httpPort }) => ({
+      name,
+      probe: { kind: 'http', port: httpPort, path: '/readyz' } as const,
+    }))
+    const names = probes.map(({ name }) => name)
+    await this.#until(`${names.join(', ')} to be ready`, readySeconds, async () => {
+      const ready = await Promise.all(probes.map(({ probe }) => answers(probe)))
       return ready.every(Boolean)
     })
   }
 
+  /** The database that takes writes, if exactly one does. */
+  async #writable(): Promise<DatabaseLink | undefined> {
+    const views = await Promise.all(this.#links.map(async (link) => link.view().catch(() => undefined)))
+    const writable = this.#links.filter((_, index) => views[index]?.readOnly === false)
+    return writable.length === 1 ? writable[0] : undefined
+  }
+
   /** @throws SandboxError with the end of a log where a program won't start or it takes too long */
-  async #until(what: string, names: readonly string[], seconds: number, done: () => Promise<boolean>): Promise<void> {
-    const deadline = performance.now() + seconds * 1000
+  async #until(what: string, seconds: number, done: () => Promise<boolean>): Promise<void> {
+    let deadline = performance.now() + seconds * 1000
     while (!(await done())) {
-      const broken = names.find((name) => (this.#processes.get(name)?.ends ?? 0) >= failedStartsMax)
+      const broken = [...this.#processes.values()].find(({ ends }) => ends >= failedStartsMax)?.spec.name
       if (broken !== undefined) throw new SandboxError(`${broken} does not start: ${this.#whyNot(broken)}`)
+      if (await this.#isStuck()) deadline = performance.now() + seconds * 1000
       if (performance.now() > deadline) {
         throw new SandboxError(`waited ${seconds} s in vain for ${what}; the logs are in ${this.#options.folder.path}`)
       }
       await sleep(100, undefined, { signal: this.#stopping.signal })
     }
     this.#stopping.signal.throwIfAborted()
+  }
+
+  /** A person must decide, with another command: so this one waits. */
+  async #isStuck(): Promise<boolean> {
+    const [monitor] = this.plan.monitors
+    const stuck = monitor === undefined ? undefined : await whyStuck(monitor.httpPort)
+    if (stuck !== undefined && stuck !== this.#stuck) this.#options.report(`a person is needed: ${stuck}`)
+    this.#stuck = stuck
+    return stuck !== undefined
   }
 
   #whyNot(name: string): string {
@@ -235,26 +279,13 @@ export class Sandbox {
   }
 
   #specs(): ProcessSpec[] {
-    const { folder, settings, ownCommand } = this.#options
+    const { folder, settings, ownCommand, roleArguments } = this.#options
     return [
-      ...this.plan.databases.map((database) => databaseSpec(folder, database, settings)),
+      ...this.plan.databases.map((database) => databaseSpec(folder, database, { settings, roleArguments })),
+      ...this.plan.monitors.map((monitor) => monitorSpec(folder, monitor, ownCommand)),
       ...this.plan.memcacheds.map((memcached) => memcachedSpec(folder, memcached, settings)),
       ...this.plan.nodes.map((node) => nodeSpec(folder, node, ownCommand)),
     ]
-  }
-
-  #makeKeeper(): PairKeeper | SingleKeeper {
-    const { folder, report } = this.#options
-    const [first, second] = this.#databases
-    if (first === undefined) throw new Error('a sandbox has a database')
-    if (second === undefined) return new SingleKeeper(first.link, report)
-    return new PairKeeper({
-      databases: [first, second],
-      replicationPassword: folder.secret('replication'),
-      recorded: () => folder.state ?? { primary: first.name },
-      record: (state) => (folder.state = state),
-      report,
-    })
   }
 
   readonly #onChange = (process: SupervisedProcess, what: string): void => {
@@ -272,21 +303,39 @@ export class Sandbox {
     }
   }
 
-  async #command(command: 'start' | 'stop' | 'kill', name: string): Promise<ControlReply> {
+  async #command(command: Action, name: string): Promise<ControlReply> {
     const process = this.#processes.get(name)
     if (process === undefined) {
       return { ok: false, message: `there is no process "${name}": ${processNames(this.plan).join(' ')}` }
     }
     if (this.#stopped !== undefined) return { ok: false, message: 'the sandbox is being stopped' }
-    if (command !== 'start') {
-      await process.stop(command === 'kill' ? 'SIGKILL' : 'SIGTERM')
+    if (command === 'rebuild') {
+      await this.#rebuild(name)
       return this.#processReport()
     }
+    if (command !== 'start') await process.stop(command === 'stop' ? 'SIGTERM' : 'SIGKILL')
+    if (command === 'stop' || command === 'kill') return this.#processReport()
     process.start()
     const answered = await waitFor(probeOf(this.plan, this.#options.folder, name), this.#stopping.signal)
     return answered
       ? this.#processReport()
       : { ok: false, message: `${name} is started but does not answer yet: ${this.#whyNot(name)}` }
+  }
+
+  /** Fills a database anew from the other one. */
+  async #rebuild(name: string): Promise<void> {
+    const target = this.#links.find((link) => link.name === name)
+    const source = this.#links.find((link) => link.name !== name)
+    if (target === undefined || source === undefined) throw new SandboxError(`"${name}" is no database of a pair`)
+    this.#options.report(`filling ${name} anew from ${source.name}`)
+    const connections = await Promise.all([source.connect(), source.connect(), target.connect()])
+    try {
+      const [locking, reading, into] = connections
+      await this.#options.copy({ locking, reading }, into)
+      this.#options.report(`${name} has what ${source.name} has`)
+    } finally {
+      for (const connection of connections) closeDatabaseConnection(connection)
+    }
   }
 
   #processReport(): ControlReply {

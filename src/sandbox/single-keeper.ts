@@ -39,7 +39,7 @@ export class SingleKeeper {
   async #tick(): Promise<boolean> {
     const { readOnly } = await this.#link.view()
     if (readOnly) {
-      await this.#link.query(this.#link.sql.makeWritable)
+      await this.#link.makeWritable()
       this.#report(`${this.#link.name} is the primary`)
     }
     return true

@@ -9,11 +9,15 @@ export interface ProcessSpec {
   readonly name: string
   readonly command: string
   readonly args: readonly string[]
+  /** More of them, asked at each start. */
+  readonly argsAtStart?: () => readonly string[]
   /** Its own folder: pid files and output go there. */
   readonly folder: string
   /** After SIGTERM; then it is killed. */
   readonly stopSeconds: number
   readonly environment?: NodeJS.ProcessEnv
+  /** Before it is started again for the first time; half a second if it is not given. */
+  readonly restartMilliseconds?: number
 }
 
 /**
@@ -25,7 +29,7 @@ export interface ProcessSpec {
  */
 export type ProcessState = 'running' | 'waiting' | 'down'
 
-const restartFirstMilliseconds = 500
+const restartFirstMillisecondsDefault = 500
 const restartMostMilliseconds = 10_000
 /** Having run for so long, it starts with the first back-off again. */
 const healthyMilliseconds = 10_000
@@ -37,7 +41,7 @@ export class SupervisedProcess {
   #state: ProcessState = 'down'
   #child: ChildProcess | undefined
   #timer: NodeJS.Timeout | undefined
-  #restartMilliseconds = restartFirstMilliseconds
+  #restartMilliseconds: number
   #startedAt = 0
   #exited: Promise<void> = Promise.resolve()
   #ends = 0
@@ -45,6 +49,7 @@ export class SupervisedProcess {
   /** @param onChange told of each transition, with words for people */
   constructor(spec: ProcessSpec, onChange: (process: SupervisedProcess, what: string) => void) {
     this.spec = spec
+    this.#restartMilliseconds = this.#restartFirstMilliseconds
     this.#onChange = onChange
   }
 
@@ -68,7 +73,7 @@ export class SupervisedProcess {
   start(): void {
     if (this.#state === 'running') return
     clearTimeout(this.#timer)
-    this.#restartMilliseconds = restartFirstMilliseconds
+    this.#restartMilliseconds = this.#restartFirstMilliseconds
     this.#launch()
   }
 
@@ -91,12 +96,16 @@ export class SupervisedProcess {
     if (wasUp) this.#onChange(this, signal === 'SIGKILL' ? 'killed' : 'stopped')
   }
 
+  get #restartFirstMilliseconds(): number {
+    return this.spec.restartMilliseconds ?? restartFirstMillisecondsDefault
+  }
+
   #launch(): void {
     mkdirSync(this.spec.folder, { recursive: true, mode: 0o700 })
     rotate(this.logFile)
     const log = openSync(this.logFile, 'a', 0o600)
     const setpriv = lookUp('setpriv')
-    const line = [this.spec.command, ...this.spec.args]
+    const line = [this.spec.command, ...this.spec.args, ...(this.spec.argsAtStart?.() ?? [])]
     // The kernel kills it should this process be killed, so that nothing is left behind; a database's crash loses nothing.
     const [command = '', ...args] = setpriv === undefined ? line : [setpriv, '--pdeathsig', 'KILL', ...line]
     const child = spawn(command, args, {
@@ -125,7 +134,8 @@ export class SupervisedProcess {
     if (this.#state === 'down') return
     this.#ends++
     this.#state = 'waiting'
-    if (performance.now() - this.#startedAt > healthyMilliseconds) this.#restartMilliseconds = restartFirstMilliseconds
+    if (performance.now() - this.#startedAt > healthyMilliseconds)
+      this.#restartMilliseconds = this.#restartFirstMilliseconds
     this.#onChange(
       this,
       `ended by itself (${how}), starting it again in ${this.#restartMilliseconds} ms; see ${this.logFile}`,

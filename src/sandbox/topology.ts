@@ -46,6 +46,13 @@ export interface SandboxPlan {
   readonly databases: readonly DatabasePlan[]
   readonly memcacheds: readonly MemcachedPlan[]
   readonly nodes: readonly NodePlan[]
+  /** None where there is nothing to decide: one database. */
+  readonly monitors: readonly MonitorPlan[]
+}
+
+export interface MonitorPlan {
+  readonly name: string
+  readonly httpPort: number
 }
 
 export interface DatabasePlan {
@@ -95,7 +102,13 @@ export function planOf({ basePort, nodes, topology }: SandboxSettings): SandboxP
       keyPrefixPort: basePort + 60 + number,
       sessionsPort: basePort + 70 + number,
     })),
+    monitors: topology === 'pair' ? [{ name: 'monitor', httpPort: basePort }] : [],
   }
+}
+
+/** Who decides about the primary: two nodes and the monitor, so that each of the three may be away; with one node the monitor alone. */
+export function voterNodes({ nodes, monitors }: SandboxPlan): readonly NodePlan[] {
+  return monitors.length === 0 || nodes.length < 2 ? [] : nodes.slice(0, 2)
 }
 
 /** Which process listens on which port. */
@@ -105,6 +118,7 @@ export function portsOf(plan: SandboxPlan): readonly { readonly port: number; re
       { name, port },
       { name, port: extraPort },
     ]),
+    ...plan.monitors.map(({ name, httpPort }) => ({ name, port: httpPort })),
     ...plan.memcacheds.map(({ name, port }) => ({ name, port })),
     ...plan.nodes.flatMap(({ name, mainPort, httpPort, keyPrefixPort, sessionsPort }) =>
       [mainPort, httpPort, keyPrefixPort, sessionsPort].map((port) => ({ name, port })),
@@ -113,7 +127,7 @@ export function portsOf(plan: SandboxPlan): readonly { readonly port: number; re
 }
 
 export function processNames(plan: SandboxPlan): readonly string[] {
-  return [...plan.databases, ...plan.memcacheds, ...plan.nodes].map(({ name }) => name)
+  return [...plan.databases, ...plan.monitors, ...plan.memcacheds, ...plan.nodes].map(({ name }) => name)
 }
 
 function numbers(count: number): number[] {

@@ -1,4 +1,5 @@
 import type { Connection } from 'mysql2/promise'
+import { monitorLockName, rebuildLockName } from '../domain/database-control.ts'
 import { WhiteholeError } from '../domain/errors.ts'
 import { type Dialect, formatGtid, formatPosition, parsePosition, type Position } from '../domain/position.ts'
 import { copyAccounts, copyGrants, copyRoutines, copyTables, rowsOf } from './copy-objects.ts'
@@ -31,6 +32,7 @@ export async function copyDatabase(
     'SELECT @@global.read_only AS readOnly',
   )
   if (readOnly === 0) refuse('the database that is to be thrown away is writable: it may be the primary')
+  await keepMonitorsOut(target)
   await prepareTarget(target, dialect)
   try {
     const snapshot = await takeSnapshot(source, dialect)
@@ -44,6 +46,7 @@ export async function copyDatabase(
   } finally {
     await source.reading.query('ROLLBACK').catch(() => {})
     if (dialect === 'mysql') await target.query('SET GLOBAL super_read_only = 1').catch(() => {})
+    await target.query('SELECT RELEASE_ALL_LOCKS()').catch(() => {})
   }
 }
 
@@ -76,6 +79,16 @@ async function takeSnapshot(source: { locking: Connection; reading: Connection }
   } finally {
     await locking.query('UNLOCK TABLES')
   }
+}
+
+/** None that has begun something goes on with it, none begins anything: half filled, a database must not follow anybody. */
+async function keepMonitorsOut(target: Connection): Promise<void> {
+  const [got] = await rowsOf<{ got: number }>(target, `SELECT GET_LOCK('${rebuildLockName}', 0) AS got`)
+  if (got?.got !== 1) refuse('it is being filled by somebody else')
+  const [used] = await rowsOf<{ holder: number | null }>(target, `SELECT IS_USED_LOCK('${monitorLockName}') AS holder`)
+  if (used !== undefined && used.holder !== null) await target.query(`KILL ${used.holder}`).catch(() => {})
+  // It has ended once its lock is free.
+  await target.query(`SELECT GET_LOCK('${monitorLockName}', ${lockWaitSeconds})`)
 }
 
 async function requireDedicated(connection: Connection): Promise<void> {

@@ -64,9 +64,21 @@ describe.each(engineList)('an old primary of %s that has what its successor lack
     const writer = (async () => {
       for (let n = 0; !writing.signal.aborted; n++) await second.database.query(set(`during${n % 20}`))
     })()
+    const monitor = new AbortController()
+    const meddled: string[] = []
+    // As a monitor would that finds a standby that does not follow.
+    const meddling = (async () => {
+      while (!monitor.signal.aborted) {
+        const tried = first.locked(async (locked) => locked.follow(second.control.address, long))
+        meddled.push(await tried.then(() => 'followed', String))
+      }
+    })()
+    await until('the monitor to be at it', () => meddled.length > 0)
     try {
       await rebuild(first, second)
     } finally {
+      monitor.abort()
+      await meddling
       writing.abort()
       await writer
     }

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { statSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { createConnection } from 'mysql2/promise'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { dialogue } from '../support/memcached.ts'
@@ -68,7 +68,8 @@ describe('a sandbox in the background', () => {
       epoch: number,
       databases: [database(1, 'primary'), database(2, 'standby')],
       nodes: [node(1), node(2)],
-      monitors: [],
+      monitors: [{ name: 'monitor', http: `http://${at(0)}`, pid: sandbox.pid('monitor'), acting: true }],
+      stuck: null,
       namespaces: ['catalog', 'default', 'sessions'].map((name) => ({ id: number, name, generation: number, keys: 0 })),
     })
     expect(JSON.parse(stdout)).toHaveProperty('ready', true)
@@ -100,7 +101,7 @@ describe('a sandbox in the background', () => {
     expect(stderr).toContain('runs already')
   })
 
-  test('without its standby is degraded and not unusable, its writes fail in time, and it recovers', async () => {
+  test('goes on alone without its standby, says so, and has a pair again once it is back', async () => {
     expect((await sandbox.run('sandbox', 'kill', 'db2')).code).toBe(0)
     const { code, stdout } = await sandbox.run('status', '--json')
     expect(code).toBe(1)
@@ -108,13 +109,14 @@ describe('a sandbox in the background', () => {
       ready: false,
       databases: [{}, { role: 'unknown', position: null, pid: null }],
     })
-    expect(await dialogue(sandbox.basePort + 11, 'set late 0 0 1\r\nx\r\n', /\r\n$/)).toMatch(/^SERVER_ERROR/)
-    expect((await sandbox.status()).databases[1]?.pid).toBeNull()
+    await until('a write', async () =>
+      (await dialogue(sandbox.basePort + 11, 'set late 0 0 1\r\nx\r\n', /\r\n$/)).startsWith('STORED'),
+    )
+    expect(await sandbox.status()).toMatchObject({ ready: false, mode: 'solo', databases: [{}, { pid: null }] })
     expect((await sandbox.run('sandbox', 'start', 'db2')).code).toBe(0)
     await until('the sandbox to be ready', async () => (await sandbox.status()).ready)
-    await until('a write', async () =>
-      (await dialogue(sandbox.basePort + 11, 'set again 0 0 1\r\ny\r\n', /\r\n$/)).startsWith('STORED'),
-    )
+    expect((await sandbox.status()).mode).toBe('paired')
+    expect(await dialogue(sandbox.basePort + 11, 'set again 0 0 1\r\ny\r\n', /\r\n$/)).toBe('STORED\r\n')
   })
 
   test('starts a process that dies by itself, and commits the marker when the standby is back', async () => {
@@ -132,16 +134,42 @@ describe('a sandbox in the background', () => {
     await until('the marker', async () => (await marker()) > before)
   })
 
-  test('gives the primary its role again after it was killed, with all that it had', async () => {
+  test('whose primary is killed goes on with the standby, and the old primary follows it', async () => {
     await sql('db1', "CALL memcached.set_key(memcached.ns('catalog'), 'kept', 'yes', 0)")
+    const { epoch } = await sandbox.status()
     const pid = sandbox.pid('db1')
     process.kill(pid, 'SIGKILL')
-    await until('db1 to be primary again', async () => {
+    await until('db2 to be the primary of a pair', async () => {
       const { ready, databases } = await sandbox.status()
-      return ready && databases[0]?.role === 'primary' && databases[0].pid !== pid
+      return ready && databases[1]?.role === 'primary' && databases[0]?.pid !== pid
     })
+    const status = await sandbox.status()
+    expect(status.databases.map(({ role }) => role)).toEqual(['standby', 'primary'])
+    expect(status.epoch).toBeGreaterThan(epoch)
     const get = async (): Promise<string> => (await sandbox.run('get', 'catalog', 'kept')).stdout
     await until('the value on a node', async () => (await get()) === 'yes')
+  })
+
+  test('moves its primary when it is told to, and restarts a database in the role that it has then', async () => {
+    expect(await sandbox.run('switchover')).toMatchObject({ code: 0 })
+    await until('the pair', async () => {
+      const { ready, databases } = await sandbox.status()
+      return ready && databases[0]?.role === 'primary'
+    })
+    const pid = sandbox.pid('db2')
+    expect(await sandbox.run('sandbox', 'restart', 'db2')).toMatchObject({ code: 0 })
+    expect(sandbox.pid('db2')).not.toBe(pid)
+    const options = (name: string): string => readFileSync(`/proc/${sandbox.pid(name)}/cmdline`, 'utf8')
+    expect(options('db2')).toContain('--init-rpl-role=SLAVE')
+    await until('the pair', async () => (await sandbox.status()).ready)
+  })
+
+  test('fills a standby anew from the primary', async () => {
+    expect(await sandbox.run('sandbox', 'rebuild', 'db2')).toMatchObject({ code: 0 })
+    await until('the pair', async () => (await sandbox.status()).ready)
+    expect((await sandbox.run('verify')).code).toBe(0)
+    const refused = await sandbox.run('sandbox', 'rebuild', 'db1')
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('is writable') })
   })
 })
 
@@ -167,9 +195,9 @@ describe('a sandbox in the foreground', () => {
     child.kill('SIGINT')
     expect(await ended).toEqual([0, null])
     expect(sandbox.running()).toEqual([])
-    const order = [...output.matchAll(/ (node1|memcached1|db2|db1) stopped/g)].map(([, name]) => name)
+    const order = [...output.matchAll(/ (monitor|node1|memcached1|db2|db1) stopped/g)].map(([, name]) => name)
     // The standby goes before the primary.
-    expect(order).toEqual(['node1', 'memcached1', 'db2', 'db1'])
+    expect(order).toEqual(['monitor', 'node1', 'memcached1', 'db2', 'db1'])
   })
 
   test('cannot change its topology', async () => {

@@ -45,7 +45,7 @@ describe.skipIf(!haveMysql)('a sandbox on MySQL', () => {
     }
   })
 
-  test('goes on after its standby and its primary were killed, with all that was written', async () => {
+  test('goes on after its standby and then its primary were killed, with all that was written', async () => {
     for (const name of ['db2', 'db1']) {
       const pid = sandbox.pid(name)
       process.kill(pid, 'SIGKILL')

@@ -65,11 +65,17 @@ describe('a sandbox that ends', () => {
     }
   })
 
-  test('whose primary lost its disk goes on with the standby, and loses nothing', async () => {
+  test('whose primary lost its disk asks a person, and goes on with the standby once it is told to', async () => {
     await rm(`${sandbox.folder}/db1/data`, { recursive: true })
-    const { code, stderr } = await sandbox.run('up', '--detach')
-    expect(stderr).toMatch(/db1, the recorded primary, .* lost data/)
+    const starting = sandbox.run('up', '--detach')
+    await until('a person to be asked', async () => {
+      const { stuck } = await sandbox.status()
+      return stuck?.cure.includes('takeover --force') === true
+    })
+    expect(await sandbox.run('takeover', '--force', '--to', 'db2')).toMatchObject({ code: 0 })
+    const { code, stderr } = await starting
     expect(code).toBe(0)
+    expect(stderr).toContain('a person is needed: ')
     const { databases } = await sandbox.status()
     expect(databases.map(({ role }) => role)).toEqual(['standby', 'primary'])
     expect((await sandbox.run('get', 'default', 'stays')).stdout).toBe('here')

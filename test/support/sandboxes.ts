@@ -50,7 +50,7 @@ export async function whiteholeHere(...args: string[]): Promise<CommandResult> {
 export async function freeBasePort(): Promise<number> {
   for (;;) {
     const base = 10_000 + Math.floor(Math.random() * 200) * 100
-    const wanted = [11, 12, 21, 22, 31, 32, 41, 42, 51, 52, 61, 62, 71, 72].map((offset) => base + offset)
+    const wanted = [0, 11, 12, 21, 22, 31, 32, 41, 42, 51, 52, 61, 62, 71, 72].map((offset) => base + offset)
     if ((await Promise.all(wanted.map(isFree))).every(Boolean)) return base
   }
 }
@@ -113,6 +113,9 @@ export class TestSandbox {
 /** The parts of `status --json` that tests look at. */
 export interface SandboxStatus {
   readonly ready: boolean
+  readonly mode: string
+  readonly epoch: number
+  readonly stuck: { readonly why: string; readonly cure: string } | null
   readonly databases: readonly {
     readonly name: string
     readonly role: string

@@ -1,0 +1,37 @@
+import { type Command, Option } from 'commander'
+import type { Finish } from './command-line.ts'
+import { exitCode } from './exit.ts'
+import { command, type CommonOptions } from './options.ts'
+import { print, printJson } from './output.ts'
+
+interface RoleOptions extends CommonOptions {
+  readonly config: string
+  readonly database: string
+}
+
+export function roleCommand(finish: Finish): Command {
+  return command(
+    'role',
+    'Tell with which options a database of a pair is to be started, by what the voters have recorded.',
+  )
+    .addOption(new Option('--config <file>', "a monitor's configuration").makeOptionMandatory())
+    .addOption(new Option('--database <name>', 'as the configuration names it').makeOptionMandatory())
+    .addHelpText(
+      'after',
+      `
+It prints nothing where the database is the primary, or where no majority of voters answers. For systemd, before MariaDB:
+  ExecStartPre=/bin/sh -c 'echo ROLE=$(whitehole role --config /etc/whitehole/monitor.yaml --database db1) >/run/whitehole-role'
+  EnvironmentFile=-/run/whitehole-role
+  ExecStart=/usr/sbin/mariadbd $ROLE`,
+    )
+    .action(async (options: RoleOptions) => {
+      const [{ loadMonitorConfig }, { askRoleArguments }] = await Promise.all([
+        import('../config/load.ts'),
+        import('../compose/recorded-role.ts'),
+      ])
+      const found = await askRoleArguments(loadMonitorConfig(options.config), options.database)
+      if (options.json === true) printJson({ arguments: found })
+      else print(found.join(' '))
+      finish(exitCode.done)
+    })
+}
