@@ -51,6 +51,8 @@ export interface ProbeResult {
 }
 
 const connectTimeoutMillisecondsDefault = 2000
+/** The others, once one has given the answer that is sought: they may contradict it. */
+const othersMilliseconds = 200
 
 /**
  * The databases of one deployment, a list of addresses. Which of them is the primary and which one to follow is asked each time
@@ -117,15 +119,31 @@ export class Databases {
 
   /** All at once, in the order of the addresses. Never rejects. */
   async probeAll(): Promise<ProbeResult[]> {
-    return Promise.all(
-      this.access.addresses.map(async (address): Promise<ProbeResult> => {
-        try {
-          return { address, probe: await this.probe(address) }
-        } catch (error) {
-          return { address, error: error instanceof Error ? error : new Error(String(error)) }
-        }
-      }),
-    )
+    return Promise.all(this.access.addresses.map(async (address) => this.#probeOne(address)))
+  }
+
+  /** As `probeAll`, save that one which is silent is not waited for once another has given the answer that is sought. */
+  async #probeUntil(isEnough: (probe: DatabaseProbe) => boolean): Promise<ProbeResult[]> {
+    const results = new Map<DatabaseAddress, ProbeResult>()
+    await new Promise<void>((resolve) => {
+      for (const address of this.access.addresses) {
+        void this.#probeOne(address).then((result) => {
+          results.set(address, result)
+          if (results.size === this.access.addresses.length) resolve()
+          else if (result.probe !== undefined && isEnough(result.probe)) setTimeout(resolve, othersMilliseconds)
+        })
+      }
+    })
+    const late = new Error('it does not answer at once')
+    return this.access.addresses.map((address) => results.get(address) ?? { address, error: late })
+  }
+
+  async #probeOne(address: DatabaseAddress): Promise<ProbeResult> {
+    try {
+      return { address, probe: await this.probe(address) }
+    } catch (error) {
+      return { address, error: error instanceof Error ? error : new Error(String(error)) }
+    }
   }
 
   /**
@@ -133,7 +151,7 @@ export class Databases {
    * @throws WhiteholeError `database-away`, with the reason of each address; also where two are writable, for then none may be trusted
    */
   async findPrimary(): Promise<DatabaseProbe> {
-    const results = await this.probeAll()
+    const results = await this.#probeUntil((probe) => probe.writable)
     const writable = results.flatMap(({ probe }) => (probe?.writable === true ? [probe] : []))
     const [primary] = writable
     if (writable.length > 1) {
@@ -159,7 +177,7 @@ export class Databases {
   async findSource(position: Position | undefined, avoid: ReadonlySet<string> = new Set()): Promise<DatabaseProbe> {
     const reasons: string[] = []
     const candidates: DatabaseProbe[] = []
-    for (const { address, probe, error } of await this.probeAll()) {
+    for (const { address, probe, error } of await this.#probeUntil((one) => this.#unfit(one, position) === undefined)) {
       const refusal = probe === undefined ? describeError(error) : this.#unfit(probe, position)
       if (probe !== undefined && refusal === undefined) candidates.push(probe)
       else reasons.push(reason(address, refusal ?? ''))
@@ -182,7 +200,8 @@ export class Databases {
    */
   async whyLeave(address: DatabaseAddress): Promise<string | undefined> {
     if (this.access.topology !== 'pair') return undefined
-    const probes = (await this.probeAll()).flatMap(({ probe }) => (probe === undefined ? [] : [probe]))
+    const results = await this.#probeUntil((one) => one.writable)
+    const probes = results.flatMap(({ probe }) => (probe === undefined ? [] : [probe]))
     const current = probes.find((probe) => formatDatabaseAddress(probe.address) === formatDatabaseAddress(address))
     if (current === undefined) return undefined
     if (current.writable && current.semiSyncPrimary) return 'it is the primary of a pair, and nodes follow the standby'

@@ -44,6 +44,8 @@ const retryMillisecondsFirst = 50
 const retryMillisecondsMax = 2000
 /** A connection that lasted so long was a good one: the next attempt comes at once. */
 const steadyMilliseconds = 5000
+/** Below none: a few milliseconds. Roles may just have changed, and writers wait for what is followed. */
+const steadyAttempts = -3
 /** Each look is a connection to every database. */
 const reviewMilliseconds = 1000
 
@@ -234,7 +236,7 @@ class LogFollower {
 
   async #lost(link: Link, error: Error): Promise<void> {
     // Not at the first event: two nodes with one server id would throw each other out without a pause.
-    if (performance.now() - link.sinceMilliseconds > steadyMilliseconds) this.#attempts = 0
+    if (performance.now() - link.sinceMilliseconds > steadyMilliseconds) this.#attempts = steadyAttempts
     link.binlog?.close()
     this.#link = undefined
     await this.#failed(error, formatDatabaseAddress(link.probe.address))

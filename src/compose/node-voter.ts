@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { DatabasePulse } from '../adapters/database-pulse.ts'
-import type { Databases } from '../adapters/databases.ts'
+import type { DatabaseAddress, Databases } from '../adapters/databases.ts'
 import { DurableFile } from '../adapters/durable-file.ts'
 import type { LoadedNodeConfig } from '../config/load.ts'
 import type { Position } from '../domain/position.ts'
@@ -34,7 +34,12 @@ export class NodeVoter {
   /** Undefined where the configuration makes it none. @throws where its former vote can't be read */
   static async open(
     config: LoadedNodeConfig,
-    parts: { databases: Databases; acknowledged: () => Position | undefined },
+    parts: {
+      databases: Databases
+      acknowledged: () => Position | undefined
+      /** It was made writable. */
+      primaryOpened: (address: DatabaseAddress) => void
+    },
   ): Promise<NodeVoter | undefined> {
     const { voter: given, voterSecret, dataDirectory, name } = config
     if (given === undefined || voterSecret === undefined) return undefined
@@ -45,6 +50,11 @@ export class NodeVoter {
       actingMilliseconds: timingsDefault.actingSilentMilliseconds,
       acknowledged: parts.acknowledged,
       now: () => performance.now(),
+      onAccepted: ({ stage, primary }) => {
+        const opened = given.databases.find((database) => database.name === primary)
+        // Voters hear of `steady` once it is writable.
+        if (stage === 'steady' && opened !== undefined) parts.primaryOpened(opened.address)
+      },
     })
     const pulses = given.databases.map((database) => ({
       name: database.name,

@@ -70,6 +70,7 @@ class Node {
   readonly #counters = new GatewayCounters()
   readonly #applier: Applier
   readonly #writer: Writer
+  readonly #laneDatabases: LaneDatabases
   readonly #reads: MemcachedReads
   readonly #directory: SqlDirectoryReads
   readonly #others: OtherNodes
@@ -97,9 +98,10 @@ class Node {
     const { memcached, applier, writer } = config
     this.#others = new OtherNodes({ config, databases, catalogue: this.#catalogue, logger })
     this.#applier = this.#composeApplier(databases)
+    this.#laneDatabases = new LaneDatabases(databases, writer.writeTimeoutMilliseconds)
     this.#writer = new Writer({
       node: config.name,
-      database: new LaneDatabases(databases, writer.writeTimeoutMilliseconds),
+      database: this.#laneDatabases,
       log: this.#applier.log,
       settings: writer,
       logger: logger.child({ part: 'writer' }),
@@ -186,6 +188,7 @@ class Node {
     this.#voter = await NodeVoter.open(this.#config, {
       databases: this.#databases,
       acknowledged: () => this.#applier.log.position,
+      primaryOpened: (address) => this.#laneDatabases.leaveAllBut(address),
     })
     this.#http = await listenNodeHttp(httpAddress(this.#config.http.listen), {
       state: () => ({ state: this.#applier.state, failure: this.#applier.failure ?? null }),

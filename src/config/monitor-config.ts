@@ -95,7 +95,7 @@ const timingsSchema = z
       .default(2500)
       .describe('A standby that does not work for so long: the primary goes on alone (`solo`).'),
     antiFlapMilliseconds: milliseconds(0, 3_600_000)
-      .default(60_000)
+      .default(10_000)
       .describe('After a takeover whose former primary had only been unreachable no other one follows for so long.'),
   })
   .prefault({})

@@ -46,8 +46,8 @@ export const timingsDefault: Timings = {
   actingSilentMilliseconds: 1200,
   resendMilliseconds: 250,
   retryMilliseconds: 500,
-  settleMilliseconds: 5000,
-  antiFlapMilliseconds: 60_000,
+  settleMilliseconds: 1500,
+  antiFlapMilliseconds: 10_000,
 }
 
 export interface MachineConfig {

@@ -1,4 +1,4 @@
-import { formatPlace } from '../domain/cluster-record.ts'
+import { type ClusterRecord, formatPlace } from '../domain/cluster-record.ts'
 import type { Position } from '../domain/position.ts'
 import { accept, type AcceptorState, type AcceptorStep, confirms, emptyAcceptor, prepare } from './acceptor.ts'
 import { type Ballot, compareBallots } from './ballot.ts'
@@ -22,6 +22,8 @@ export interface VoterParts {
   readonly acknowledged: () => Position | undefined
   readonly now: () => number
   readonly onHeard?: (ballot: Ballot) => void
+  /** On disk here; a majority may or may not have it. */
+  readonly onAccepted?: (record: ClusterRecord) => void
 }
 
 /** A vote on disk and a pair of eyes: each node and each monitor has one. */
@@ -69,7 +71,10 @@ export class Voter {
         return this.#keep(prepare(this.#state, request.ballot))
       case 'accept': {
         const reply = await this.#keep(accept(this.#state, request.offer))
-        if (reply.ok) this.#hear(request.offer.ballot)
+        if (reply.ok) {
+          this.#hear(request.offer.ballot)
+          this.#parts.onAccepted?.(request.offer.record)
+        }
         return reply
       }
       case 'report': {

@@ -1,5 +1,11 @@
 import type { Connection, ResultSetHeader } from 'mysql2/promise'
-import { closeDatabaseConnection, type Databases, severDatabaseConnection } from '../adapters/databases.ts'
+import {
+  closeDatabaseConnection,
+  type DatabaseAddress,
+  type Databases,
+  formatDatabaseAddress,
+  severDatabaseConnection,
+} from '../adapters/databases.ts'
 import { WhiteholeError } from '../domain/errors.ts'
 import { type Key, keyFromBytes } from '../domain/key.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
@@ -115,10 +121,20 @@ function errnoOf(error: unknown): number {
 export class LaneDatabases implements LaneDatabase {
   readonly #databases: Databases
   readonly #timeoutMilliseconds: number
+  #sessions: readonly { readonly address: string; readonly asking: Asking }[] = []
 
   constructor(databases: Databases, timeoutMilliseconds: number) {
     this.#databases = databases
     this.#timeoutMilliseconds = timeoutMilliseconds
+  }
+
+  /**
+   * Another database is known to be the primary: sessions elsewhere are given up at once, instead of waiting until what was asked there
+   * is overdue (a machine that is cut off or stopped refuses nothing).
+   */
+  leaveAllBut(address: DatabaseAddress): void {
+    const keep = formatDatabaseAddress(address)
+    for (const session of this.#sessions) if (session.address !== keep) session.asking.lose()
   }
 
   async open(formers: readonly Thread[]): Promise<LaneSession> {
@@ -133,6 +149,8 @@ export class LaneDatabases implements LaneDatabase {
       trace: false,
     })
     const asking = new Asking(connection, this.#timeoutMilliseconds)
+    const open = this.#sessions.filter((session) => !session.asking.lost)
+    this.#sessions = [...open, { address: formatDatabaseAddress(address), asking }]
     try {
       const results = await asking.ask(sessionSettings())
       const session = new SqlLaneSession(asking, dialect, results)
@@ -210,6 +228,13 @@ class Asking {
         },
       )
     })
+  }
+
+  /** Severed from outside: its owner is told, also where nothing is asked. */
+  lose(): void {
+    if (this.#lost) return
+    this.sever()
+    this.onLost?.()
   }
 
   /** mysql2 leaves the promise of a destroyed connection's question open: it is failed here. */

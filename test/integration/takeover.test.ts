@@ -1,8 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ManagedWorld } from '../support/managed-world.ts'
 import { until } from '../support/processes.ts'
+import { SteadyLoad } from '../support/steady-load.ts'
 
-describe('a managed pair', () => {
+/** How often each fault is repeated: once in a usual run. */
+const rounds = Number(process.env['WHITEHOLE_TAKEOVER_ROUNDS'] ?? 1)
+
+describe('a managed pair under load', () => {
   let world: ManagedWorld
 
   beforeAll(async () => {
@@ -13,21 +17,97 @@ describe('a managed pair', () => {
     await world?.remove()
   })
 
-  it('gets a new primary when the old one dies, and the old one back as standby', async () => {
-    const before = await world.paired()
-    const primary = before.primary ?? ''
-    expect(await world.node(1).set('a', '1')).toBe('STORED\r\n')
+  const loaded = async (): Promise<SteadyLoad> => {
+    const load = await SteadyLoad.start(
+      world.nodes.map(({ ports }) => ports.main),
+      8,
+    )
+    await until('writes to flow', () => load.acknowledged > 200)
+    return load
+  }
+
+  /** Everything that was acknowledged is on every node, exactly once. */
+  const settle = async (load: SteadyLoad): Promise<void> => {
+    await load.stop()
+    await world.settled()
+    for (const node of world.nodes) expect(await load.check((key) => node.get(key))).toEqual([])
+    for (const node of world.nodes) {
+      const { namespaces } = (await node.verify()) as { namespaces: Record<string, number>[] }
+      const wrong = namespaces.filter(({ missing, diverged, orphan }) => missing || diverged || orphan)
+      expect(wrong, node.name).toEqual([])
+    }
+  }
+
+  const writableAgain = async (load: SteadyLoad, since: number): Promise<number> => {
+    const before = load.acknowledged
+    await until('writes to flow again', () => load.acknowledged > before + 20)
+    return Math.round(performance.now() - since)
+  }
+
+  it.each(Array.from({ length: rounds }, (_, n) => n + 1))(
+    'F1: gets a new primary when the old one is killed, and the old one back as standby (%i)',
+    async () => {
+      const { primary, standby, epoch } = await world.paired()
+      const load = await loaded()
+      const killedAt = performance.now()
+      await world.database(primary ?? '').stop('SIGKILL')
+      console.log(`F1: writable again after ${await writableAgain(load, killedAt)} ms`)
+      expect(await world.report()).toMatchObject({
+        mode: 'solo',
+        primary: standby,
+        standby: primary,
+        epoch: (epoch ?? 0) + 1,
+      })
+      await world.launchAsStandby(primary ?? '')
+      await world.paired()
+      await settle(load)
+    },
+  )
+
+  it.each(Array.from({ length: rounds }, (_, n) => n + 1))(
+    'F2: replaces a primary that is stopped, and takes it back when it wakes (%i)',
+    async () => {
+      const { primary, standby } = await world.paired()
+      const load = await loaded()
+      const database = world.database(primary ?? '')
+      const stoppedAt = performance.now()
+      database.program.signal('SIGSTOP')
+      console.log(`F2: writable again after ${await writableAgain(load, stoppedAt)} ms`)
+      expect(await world.report()).toMatchObject({ mode: 'solo', primary: standby })
+      database.program.signal('SIGCONT')
+      await world.paired()
+      await settle(load)
+    },
+  )
+
+  it.each(Array.from({ length: rounds }, (_, n) => n + 1))(
+    'F4: is switched over without one failed write (%i)',
+    async () => {
+      const { primary, standby } = await world.paired()
+      const load = await loaded()
+      load.forgetLongest()
+      const answer = await world.change('switchover', {})
+      expect(answer).toMatchObject({ status: 200 })
+      await writableAgain(load, performance.now())
+      if (process.env['TRACE']) console.log(world.monitors[0]?.output, world.nodes[0]?.program.output)
+      console.log(`F4: the longest write took ${Math.round(load.longestMilliseconds)} ms`)
+      expect(await world.report()).toMatchObject({ mode: 'paired', primary: standby, standby: primary })
+      expect(load.failures).toEqual([])
+      await world.paired()
+      await settle(load)
+    },
+  )
+
+  it('F15: goes on alone without its standby, and is a pair again when that is back', async () => {
+    const { primary, standby } = await world.paired()
+    const load = await loaded()
     const killedAt = performance.now()
-    await world.database(primary).stop('SIGKILL')
-    await until('a write', async () => (await world.node(2).set('b', '2')) === 'STORED\r\n')
-    console.log(`writable again after ${Math.round(performance.now() - killedAt)} ms`)
-    const after = await world.report()
-    expect(after).toMatchObject({ mode: 'solo', primary: before.standby, standby: primary })
-    expect(after.epoch).toBe(before.epoch + 1)
-    expect(await world.node(2).get('a')).toBe('1')
-    await world.database(primary).launch()
-    await world.paired()
-    expect(await world.node(1).set('c', '3')).toBe('STORED\r\n')
-    expect(await world.node(2).get('b')).toBe('2')
+    await world.database(standby ?? '').stop('SIGKILL')
+    await world.untilReport('solo', ({ mode }) => mode === 'solo')
+    console.log(`F15: writable again after ${await writableAgain(load, killedAt)} ms`)
+    await world.database(standby ?? '').launch()
+    const { primary: still } = await world.paired()
+    expect(still).toBe(primary)
+    await settle(load)
   })
 })

@@ -4,6 +4,7 @@ import { stringify } from 'yaml'
 import type { MonitorConfigInput } from '../../src/config/monitor-config.ts'
 import type { NodeConfigInput } from '../../src/config/node-config.ts'
 import type { ClusterReport } from '../../src/domain/cluster-report.ts'
+import { covers, parsePosition } from '../../src/domain/position.ts'
 import { serverAccountStatements } from '../../src/schema/accounts.ts'
 import { initializeSchema } from '../../src/schema/initialize.ts'
 import { Database, type Engine } from './databases.ts'
@@ -110,6 +111,27 @@ export class ManagedWorld {
       body: JSON.stringify(body),
     })
     return { status: answer.status, body: await answer.json() }
+  }
+
+  /** Once another one's promotion is recorded: whatever nobody acknowledged is cut off (MariaDB). */
+  async launchAsStandby(name: string): Promise<void> {
+    const role = this.engine === 'mariadb' ? ['--init-rpl-role=SLAVE', '--rpl-semi-sync-slave-enabled=1'] : []
+    await this.database(name).launch(role)
+  }
+
+  /** Resolves once every node has applied all that the primary has. */
+  async settled(): Promise<void> {
+    const { primary } = await this.report()
+    const [row] = await this.database(primary ?? '').query<{ position: string }>(
+      this.engine === 'mariadb' ? 'SELECT @@gtid_binlog_pos AS position' : 'SELECT @@gtid_executed AS position',
+    )
+    const target = parsePosition(this.engine, row?.position ?? '')
+    for (const node of this.nodes) {
+      await until(`${node.name} to reach ${row?.position}`, async () => {
+        const status = await node.status()
+        return status.state === 'serving' && covers(parsePosition(this.engine, status.position ?? ''), target)
+      })
+    }
   }
 
   async remove(): Promise<void> {
@@ -227,8 +249,7 @@ export class ManagedWorld {
         if (!files.includes(`restart-${name}`)) continue
         const database = this.database(name)
         await database.stop('SIGKILL')
-        const options = this.engine === 'mariadb' ? ['--init-rpl-role=SLAVE', '--rpl-semi-sync-slave-enabled=1'] : []
-        await database.launch(options)
+        await this.launchAsStandby(name)
         await rm(join(this.folder, `restart-${name}`))
       }
       await new Promise((resolve) => setTimeout(resolve, 50))
