@@ -52,6 +52,7 @@ test(
       await simulation.run()
       for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += simulation.figures[name]
     }
+    if (runs < 100) return
     // A simulation in which nothing happens proves nothing.
     for (const place of places) expect(deaths.get(place), place).toBeGreaterThan(runs / 50)
     expect(sum.lives).toBeGreaterThan(runs * 3)
@@ -140,6 +141,8 @@ class Simulation {
   #serving: { readonly apply: Apply; readonly session: ModelSession } | undefined
   /** By key: the transactions after which it was as somebody has seen it. Nobody may see an earlier state. */
   #seen = new Map<string, number>()
+  /** What somebody may have seen while this process served, lately; gone with the process, as are those who saw it. */
+  #servedHorizon: Position | undefined
   #quiet = false
 
   constructor(seed: number, deaths: Map<FailpointName, number>) {
@@ -187,7 +190,10 @@ class Simulation {
         await Promise.race([this.#follow(apply, session, over.signal), session.lost, stopped])
       } catch (error) {
         if (!(error instanceof Crash) && (error as { code?: string }).code !== 'memcached-away') throw error
-        if (error instanceof Crash) this.#followed = new FollowedPosition()
+        if (error instanceof Crash) {
+          this.#followed = new FollowedPosition()
+          this.#servedHorizon = undefined
+        }
       } finally {
         this.#serving = undefined
         over.abort()
@@ -210,6 +216,7 @@ class Simulation {
 
   /** Nobody reads from that moment on. */
   #break(): void {
+    this.#servedHorizon = this.#serving?.apply.mayContain ?? this.#servedHorizon
     this.#serving = undefined
     this.#former?.break()
   }
@@ -232,6 +239,8 @@ class Simulation {
       return new Apply({ ...shared, ...limits, contains: found.contains, mayContain: found.mayContain })
     }
     this.figures.rebuilds++
+    // Process and memcached died both: nobody is left whom the state item could protect from the past.
+    if (this.#servedHorizon === undefined) this.#seen.clear()
     // flush_all takes no CAS: what was there is below the watermark, or removed one by one.
     if (this.#withVersions) this.#memcached.items.clear()
     const base = this.#withVersions ? undefined : await session.writeState('')
@@ -248,6 +257,7 @@ class Simulation {
     const ahead = this.#log.length - countOf(apply.contains)
     const behind = this.#random() < 0.5 ? ahead : Math.floor(this.#random() * ahead)
     const targets = [apply.mayContain, at(this.#log.length - behind)]
+    if (this.#servedHorizon !== undefined) targets.push(this.#servedHorizon)
     // The floor: somebody was answered there.
     if (this.#followed.position !== undefined) targets.push(this.#followed.position)
     const sweeper = this.#sweeper(apply)
