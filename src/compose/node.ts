@@ -28,6 +28,7 @@ import { LaneDatabases } from '../writer/lane-session.ts'
 import { Arbitration } from '../writer/arbitration.ts'
 import { Writer } from '../writer/writer.ts'
 import { applyReload, daemonSignals } from './daemon.ts'
+import { DrainMark } from './drain.ts'
 import { NodeVoter } from './node-voter.ts'
 import { nodeFigures } from './node-figures.ts'
 import { OtherNodes } from './other-nodes.ts'
@@ -85,6 +86,7 @@ class Node {
   readonly #upkeep: Upkeep
   readonly #config: LoadedNodeConfig
   readonly #databases: Databases
+  readonly #drained: DrainMark
   readonly #abort = new AbortController()
   #http: { close(): Promise<void> } | undefined
   #voter: NodeVoter | undefined
@@ -95,6 +97,7 @@ class Node {
     this.#logger = logger
     const databases = new Databases(accessOf(config), logger)
     this.#databases = databases
+    this.#drained = new DrainMark(config)
     const { memcached, applier, writer } = config
     this.#others = new OtherNodes({ config, databases, catalogue: this.#catalogue, logger })
     this.#applier = this.#composeApplier(databases)
@@ -191,8 +194,8 @@ class Node {
       primaryOpened: (address) => this.#laneDatabases.leaveAllBut(address),
     })
     this.#http = await listenNodeHttp(httpAddress(this.#config.http.listen), {
-      state: () => ({ state: this.#applier.state, failure: this.#applier.failure ?? null }),
-      status: () => this.#reporter.status(),
+      state: () => ({ state: this.state, failure: this.#applier.failure ?? null }),
+      status: async () => ({ ...(await this.#reporter.status()), state: this.state }),
       metrics: registry,
       verify: (signal) => this.#reporter.verify(AbortSignal.any([signal, this.#abort.signal])),
       peers: new Desk({
@@ -218,10 +221,11 @@ class Node {
     this.#primaryWatch.start()
     this.#others.watch.start()
     this.#upkeep.start()
+    this.#drained.watch()
   }
 
   get state(): NodeState {
-    return this.#applier.state
+    return this.#drained.tell(this.#applier.state)
   }
 
   /** What can change while it runs. */
@@ -238,6 +242,7 @@ class Node {
   /** Clients first, then what carries their writes, last what applies them: whatever was taken on is still answered. */
   async stop(): Promise<void> {
     this.#applier.drain()
+    this.#drained.stop()
     this.#dueFlushes.stop()
     this.#primaryWatch.stop()
     this.#upkeep.stop()

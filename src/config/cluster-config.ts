@@ -39,10 +39,10 @@ const machineSchema = z.strictObject({
   name: name.describe('Unique. Nodes and databases are named after their machine.'),
   datacenter: name.optional().describe('Its data centre; the first of `datacenters` if it is not given.'),
   runs: z
-    .array(z.enum(['database', 'node', 'balancer']))
+    .array(z.enum(['database', 'node', 'monitor', 'balancer']))
     .min(1)
     .describe(
-      'What runs there: `database`, `node` (with its memcached), `balancer` (HAProxy and keepalived, which hold the virtual addresses).',
+      'What runs there: `database`, `node` (with its memcached), `monitor`, `balancer` (HAProxy and keepalived, which hold the virtual addresses).',
     ),
   networks: z
     .strictObject({ applications: addressOnNetwork.optional(), caches: addressOnNetwork })
@@ -58,6 +58,16 @@ const machineSchema = z.strictObject({
       port: port.default(3306).describe('For applications and nodes.'),
       extraPort: port.default(3307).describe('For replication and monitoring, with a connection limit of its own.'),
       bufferPoolMebibytes: mebibytes.default(512).describe("InnoDB's memory: the directory should fit."),
+      restartCommand: z
+        .string()
+        .min(1)
+        .optional()
+        .describe("As in a monitor's configuration: how a monitor kills this server and starts it in a role."),
+      rebuildCommand: z
+        .string()
+        .min(1)
+        .optional()
+        .describe("As in a monitor's configuration: how a monitor fills this server from another."),
       connectionsMax: z.int().min(20).max(100_000).default(500).describe('Connections on the first port.'),
     })
     .prefault({})
@@ -214,6 +224,24 @@ export const clusterConfigSchema = z
       .string()
       .default('database.password')
       .describe('The file with its password on each machine; a relative path starts at /etc/whitehole.'),
+    voters: z
+      .array(
+        z
+          .string()
+          .regex(/^(?:monitor|node):[A-Za-z0-9_.-]{1,64}$/, 'is no voter: write monitor:<machine> or node:<machine>'),
+      )
+      .max(15)
+      .default([])
+      .describe(
+        'Who decides which database is the primary: `monitor:<machine>` and `node:<machine>`, an odd number, every monitor among them. Change one at a time.',
+      ),
+    monitorUser: z.string().min(1).max(80).default('whitehole_monitor').describe("The monitors' account."),
+    monitorPasswordFile: z.string().default('monitor.password').describe('The file with its password.'),
+    replicationPasswordFile: z
+      .string()
+      .default('replication.password')
+      .describe('The file with the password that a standby reads the log with.'),
+    votersSecretFile: z.string().default('voters.secret').describe('The file with the secret that all voters share.'),
     balancer: balancerSchema,
     alerts: alertsSchema,
   })

@@ -1,7 +1,7 @@
 import { isInSubnet } from './subnet.ts'
 
 type Complain = (path: readonly (string | number)[], message: string) => void
-type Role = 'database' | 'node' | 'balancer'
+type Role = 'database' | 'node' | 'monitor' | 'balancer'
 
 interface Place {
   readonly address: string
@@ -34,6 +34,8 @@ interface Cluster {
   readonly namespaces: readonly { readonly name: string; readonly port: number }[]
   readonly keyPrefixPort: number | null
   readonly nodeHttpPort: number
+  readonly monitorHttpPort: number
+  readonly voters: readonly string[]
   readonly sqlPorts: { readonly primary: number; readonly standby: number }
 }
 
@@ -49,6 +51,29 @@ export function checkCluster(cluster: Cluster, tell: Complain): void {
   checkDatabases(cluster, complain)
   checkVirtualAddresses(cluster, complain)
   checkPorts(cluster, complain)
+  checkVoters(cluster, complain)
+}
+
+function checkVoters({ voters, machines, topology, monitorHttpPort, nodeHttpPort }: Cluster, complain: Complain): void {
+  const seen = new Seen(complain)
+  for (const [index, voter] of voters.entries()) {
+    const path = ['voters', index]
+    seen.add(voter, path)
+    const [kind = '', name] = voter.split(':')
+    const runs: readonly string[] = machines.find((machine) => machine.name === name)?.runs ?? []
+    if (!runs.includes(kind)) complain(path, `no machine "${name}" runs a \`${kind}\``)
+  }
+  for (const [index, { name, runs }] of machines.entries()) {
+    if (!runs.includes('monitor')) continue
+    const path = ['machines', index, 'runs']
+    if (topology !== 'pair') complain(path, 'a monitor looks after a pair: this is none')
+    else if (!voters.includes(`monitor:${name}`)) complain(path, `its monitor must be a voter: monitor:${name}`)
+    if (runs.includes('node') && monitorHttpPort === nodeHttpPort)
+      complain(['monitorHttpPort'], 'is taken by the nodes')
+  }
+  if (voters.length > 0 && voters.length % 2 === 0) {
+    complain(['voters'], `an odd number must vote, or halves can't decide: these are ${voters.length}`)
+  }
 }
 
 function checkMachines({ machines, networks, datacenters }: Cluster, complain: Complain): void {

@@ -60,6 +60,11 @@ export function parseNodeConfig(text: string, file: string): NodeConfig {
   return parseConfig(nodeConfigSchema, text, file)
 }
 
+/** @param file named in errors alone */
+export function parseMonitorConfig(text: string, file: string): MonitorConfig {
+  return parseConfig(monitorConfigSchema, text, file)
+}
+
 /** @throws WhiteholeError `bad-configuration` */
 export function loadClusterConfig(file: string): ClusterConfig {
   return parseClusterConfig(readText(file, 'the cluster file'), file)

@@ -21,7 +21,38 @@ export function checkPlacement(cluster: ClusterConfig): Finding[] {
     ...(onlyBalancer !== undefined && moreBalancers.length === 0 && cluster.virtualAddresses.length > 0
       ? [alone('balancer', onlyBalancer.name, 'run a balancer on another machine of the data centre')]
       : []),
+    ...checkVoters(cluster),
   ]
+}
+
+/** Whoever holds a majority alone takes the decision along. */
+function checkVoters({ voters, topology, machines }: ClusterConfig): Finding[] {
+  if (topology !== 'pair') return []
+  if (voters.length === 0) {
+    return [
+      {
+        severity: 'advice',
+        where: 'cluster',
+        check: 'voters',
+        found: 'nobody decides which database is the primary: when it dies, writes fail until a person acts',
+        remedy: 'run monitors, and name an odd number of voters on three machines',
+      },
+    ]
+  }
+  const majority = Math.floor(voters.length / 2) + 1
+  return machines.flatMap(({ name }): Finding[] => {
+    const own = voters.filter((voter) => voter.endsWith(`:${name}`)).length
+    if (own < majority) return []
+    return [
+      {
+        severity: 'advice',
+        where: name,
+        check: 'voters',
+        found: `it has ${own} of ${voters.length} votes: when it is lost, nothing can be decided without a person`,
+        remedy: 'let a third machine vote (a small one with a monitor is enough)',
+      },
+    ]
+  })
 }
 
 /** An address that must be reachable from here, or must not. */
@@ -34,7 +65,7 @@ export interface ExpectedSocket {
 }
 
 export function expectedSockets(cluster: ClusterConfig): ExpectedSocket[] {
-  const { namespaces, keyPrefixPort, nodeHttpPort, virtualAddresses } = cluster
+  const { namespaces, keyPrefixPort, nodeHttpPort, monitorHttpPort, virtualAddresses } = cluster
   const clientPorts = [
     ...namespaces.map(({ name, port }) => ({ what: `namespace ${name}`, port })),
     ...(keyPrefixPort === null ? [] : [{ what: 'the key-prefix listener', port: keyPrefixPort }]),
@@ -51,6 +82,7 @@ export function expectedSockets(cluster: ClusterConfig): ExpectedSocket[] {
             ...(isLoopback ? [] : [{ ...common, what: "the node's own memcached", port: memcached.port, open: false }]),
           ]
         : []),
+      ...(runs.includes('monitor') ? [{ ...common, what: 'the monitor', port: monitorHttpPort, open: true }] : []),
       ...(runs.includes('database')
         ? [
             { ...common, what: 'the database', port: database.port, open: true },

@@ -46,6 +46,15 @@ export class ClusterView {
     return machine.database.serverId ?? this.machines.indexOf(machine) + 1
   }
 
+  /** Of the data centre, and of this very machine if it runs one. */
+  monitorFor(machine: ClusterMachine): ClusterMachine | undefined {
+    return machine.runs.includes('monitor') ? machine : this.near(machine, 'monitor')[0]
+  }
+
+  get managedPair(): ClusterMachine[] {
+    return this.running('database').filter((machine) => this.datacenterOf(machine) === this.home)
+  }
+
   /** Where clients of the memcached protocol connect, by name. */
   get clientPorts(): { readonly name: string; readonly port: number }[] {
     const { namespaces, keyPrefixPort } = this.config

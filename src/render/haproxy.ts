@@ -136,10 +136,12 @@ function server(view: ClusterView, given: { node: ClusterMachine; port: number; 
   return `    server ${node.name} ${hostPort(address, port)} check${checked}${weight}${backup ? ' backup' : ''}`
 }
 
-/** SQL by role: the monitor of this machine is asked who is what, so servers are named as their databases are there. */
+/** SQL by role: a monitor is asked who is what, of this machine if it has one; servers are named as their databases are there. */
 function sqlParts(view: ClusterView, machine: ClusterMachine): string[] {
   const databases = view.running('database')
-  if (databases.length === 0 || view.config.topology !== 'pair') return []
+  const monitor = view.monitorFor(machine)
+  if (databases.length === 0 || monitor === undefined) return []
+  const { address } = monitor.networks.caches
   const hosts = view
     .virtualOf(machine)
     .flatMap(({ virtual }) => (virtual.role === 'writer' ? present([virtual.applications, virtual.caches]) : []))
@@ -155,7 +157,7 @@ function sqlParts(view: ClusterView, machine: ClusterMachine): string[] {
       '    default-server on-marked-down shutdown-sessions',
       ...databases.map(
         ({ name, networks, database }) =>
-          `    server ${name} ${hostPort(networks.caches.address, database.port)} check addr 127.0.0.1 port ${view.config.monitorHttpPort}`,
+          `    server ${name} ${hostPort(networks.caches.address, database.port)} check addr ${address} port ${view.config.monitorHttpPort}`,
       ),
     ].join('\n'),
   ])

@@ -52,5 +52,22 @@ function nodeConfig(view: ClusterView, machine: ClusterMachine): NodeConfigInput
       ...(keyPrefixPort === null ? [] : [{ ...listen(keyPrefixPort), namespaceFrom: 'key' as const }]),
     ],
     http: listen(nodeHttpPort),
+    ...(view.near(machine, 'balancer').length === 0 ? {} : { gateway: { drainSeconds: drainSeconds(view) } }),
+    ...(view.config.voters.includes(`node:${machine.name}`)
+      ? {
+          voter: {
+            databases: view.managedPair.map(({ name, networks, database }) => ({
+              name,
+              address: hostPort(networks.caches.address, database.port),
+            })),
+            secretFile: view.config.votersSecretFile,
+          },
+        }
+      : {}),
   }
+}
+
+/** At SIGTERM: as long as a balancer takes to notice, and no longer than systemd waits. */
+function drainSeconds({ config: { balancer } }: ClusterView): number {
+  return Math.min(30, Math.ceil(balancer.checkIntervalSeconds * balancer.fall + 1))
 }

@@ -19,22 +19,21 @@ export function renderPrometheus(view: ClusterView): RenderedFile[] {
 }
 
 function scraping(view: ClusterView): object {
-  const { nodeHttpPort, name, alerts } = view.config
+  const { nodeHttpPort, monitorHttpPort, name, alerts } = view.config
+  const job = (role: 'node' | 'monitor', port: number) => ({
+    job_name: `whitehole-${role}`,
+    static_configs: view.running(role).map((machine) => ({
+      targets: [hostPort(machine.networks.caches.address, port)],
+      labels: { machine: machine.name, datacenter: view.datacenterOf(machine) },
+    })),
+  })
   return {
     global: { scrape_interval: '5s', evaluation_interval: '5s', external_labels: { cluster: name } },
     rule_files: ['/etc/prometheus/whitehole.rules.yml'],
     ...(alerts.email.length === 0
       ? {}
       : { alerting: { alertmanagers: [{ static_configs: [{ targets: ['127.0.0.1:9093'] }] }] } }),
-    scrape_configs: [
-      {
-        job_name: 'whitehole-node',
-        static_configs: view.running('node').map((machine) => ({
-          targets: [hostPort(machine.networks.caches.address, nodeHttpPort)],
-          labels: { machine: machine.name, datacenter: view.datacenterOf(machine) },
-        })),
-      },
-    ],
+    scrape_configs: [job('node', nodeHttpPort), job('monitor', monitorHttpPort)],
   }
 }
 
@@ -57,6 +56,12 @@ function rules(view: ClusterView): object {
             expr: 'up{job="whitehole-node"} == 0',
             severity: 'critical',
             summary: 'The node on {{ $labels.machine }} does not answer.',
+          }),
+          alert({
+            name: 'WhiteholeMonitorDown',
+            expr: 'up{job="whitehole-monitor"} == 0',
+            severity: 'critical',
+            summary: 'The monitor on {{ $labels.machine }} does not answer.',
           }),
           alert({
             name: 'WhiteholeNodeNotServing',

@@ -2,6 +2,7 @@ import type { ClusterMachine } from '../config/cluster-config.ts'
 import type { ClusterView } from './cluster-view.ts'
 import { renderHaproxy } from './haproxy.ts'
 import { renderKeepalived } from './keepalived.ts'
+import { renderMonitor } from './monitor-yaml.ts'
 import { renderMycnf } from './mycnf.ts'
 import { renderNode } from './node-yaml.ts'
 import { renderPrometheus } from './prometheus.ts'
@@ -11,6 +12,7 @@ import { renderSystemd } from './systemd.ts'
 const ofMachine = {
   mycnf: renderMycnf,
   node: renderNode,
+  monitor: renderMonitor,
   systemd: renderSystemd,
   haproxy: renderHaproxy,
   keepalived: renderKeepalived,

@@ -13,9 +13,10 @@ const folder = '/etc/systemd/system'
  */
 export function renderSystemd(view: ClusterView, machine: ClusterMachine): RenderedFile[] {
   const node = machine.runs.includes('node') ? ['whitehole-node.service', 'whitehole-memcached.service'] : []
+  const monitor = machine.runs.includes('monitor') ? ['whitehole-monitor.service'] : []
   const reload = machine.runs.includes('balancer') && view.config.balancer.autoReload
   return [
-    ...node.map((name) => ({
+    ...[...node, ...monitor].map((name) => ({
       path: `${folder}/${name}`,
       text: `${madeFrom('systemd')}\n${readFileSync(new URL(name, units), 'utf8')}`,
       mode: 0o644 as const,

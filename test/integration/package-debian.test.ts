@@ -86,6 +86,18 @@ describe.skipIf(noMachines !== undefined)('the Debian package, on a machine of i
     expect(await mainPid()).toBe(pid)
   })
 
+  test('is taken out of service and back, with its clients served on', async () => {
+    const readyz = `node -e "fetch('http://127.0.0.1:22121/readyz').then(({status}) => process.exit(status === 200 ? 0 : 1))"`
+    expect(await machine.must('whitehole node drain --config /etc/whitehole/node.yaml')).toBe('draining\n')
+    expect((await machine.run(readyz)).code).toBe(1)
+    expect(await machine.must('memccat --servers=127.0.0.1:11211 greeting')).toBe('hello\n')
+    await machine.must(`systemctl restart ${unit}`)
+    await until('it to be up', async () => (await machine.run('memccat --servers=127.0.0.1:11211 greeting')).code === 0)
+    expect((await machine.run(readyz)).code).toBe(1)
+    expect(await machine.must('whitehole node undrain --config /etc/whitehole/node.yaml')).toBe('serving\n')
+    expect((await machine.run(readyz)).code).toBe(0)
+  })
+
   test('comes back when its memcached dies, when it is killed, and when it hangs', async () => {
     await machine.must('kill -9 $(cat /run/whitehole-memcached/pid)')
     await until('the value, out of the log', async () =>

@@ -4,7 +4,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { parseNodeConfig } from '../../src/config/load.ts'
+import { parseMonitorConfig, parseNodeConfig } from '../../src/config/load.ts'
 import { haveMysql, mysqldPath } from '../support/databases.ts'
 import { removeFolder, temporaryFolder } from '../support/processes.ts'
 import { whiteholeHere } from '../support/sandboxes.ts'
@@ -88,6 +88,14 @@ describe.each(clusters)('what is rendered from %s', (name) => {
   test('is a configuration that a node takes', () => {
     for (const file of files('etc/whitehole/node.yaml')) {
       expect(parseNodeConfig(readFileSync(file, 'utf8'), file).listeners.length).toBeGreaterThan(0)
+    }
+  })
+
+  test('is a configuration that a monitor takes', () => {
+    for (const file of files('etc/whitehole/monitor.yaml')) {
+      const monitor = parseMonitorConfig(readFileSync(file, 'utf8'), file)
+      expect(monitor.voters.map((voter) => voter.name)).toContain(monitor.name)
+      expect(monitor.voters.length % 2).toBe(1)
     }
   })
 

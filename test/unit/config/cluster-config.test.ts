@@ -63,7 +63,7 @@ describe('each mistake is told at its own place', () => {
     ],
     [
       'a pair of one',
-      (file) => (file.machines[1].runs = ['balancer']),
+      (file) => (file.machines[1].runs = ['balancer', 'monitor']),
       'machines: a pair has two machines that run a `database` in dc1, and not 1',
     ],
     [
@@ -105,6 +105,17 @@ describe('each mistake is told at its own place', () => {
       'a database everywhere, where the balancer wants its port',
       (file) => (file.machines[0].networks.caches.bind = '0.0.0.0'),
       'machines[0].database.port: the database listens everywhere, and the balancer wants 3306',
+    ],
+    [
+      'a voter that is not there',
+      (file) => (file.voters[2] = 'node:master-a'),
+      'voters[2]: no machine "master-a" runs a `node`',
+    ],
+    ['an even number of voters', (file) => file.voters.push('node:slave-2'), 'voters: an odd number must vote'],
+    [
+      'a monitor without a vote',
+      (file) => (file.voters = ['node:slave-1', 'monitor:master-a', 'node:slave-2']),
+      'machines[1].runs: its monitor must be a voter: monitor:master-b',
     ],
     ['an unknown key', (file) => (file.balancer.chektype = 'ping'), 'balancer.chektype: unknown key'],
   ])('%s', (_, change, expected) => {

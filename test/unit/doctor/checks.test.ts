@@ -161,6 +161,12 @@ describe("the cluster file's machines", () => {
     expect(checkPlacement(fewer).map(({ where }) => where)).toEqual(['slave-1', 'master-a'])
   })
 
+  test('hold no majority of the votes alone, or it is told', () => {
+    const votes = (voters: string[]): string[] => checkPlacement({ ...seed, voters }).map(({ where }) => where)
+    expect(votes(['monitor:master-a', 'monitor:slave-1', 'node:slave-1'])).toEqual(['slave-1'])
+    expect(votes([])).toEqual(['cluster'])
+  })
+
   test('are expected to be reached where clients and others need them, and their memcached nowhere', () => {
     const sockets = expectedSockets(seed).map(({ host, port, open }) => `${host}:${port} ${open ? 'open' : 'closed'}`)
     expect(sockets).toEqual(
