@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander'
-import { type InitOptions, initConfigured, initSandbox, printableSchema } from '../compose/init.ts'
+import { type InitOptions, initConfigured, initSandbox, initStandby, printableSchema } from '../compose/init.ts'
 import { defaultSandboxFolder } from '../compose/open-cluster.ts'
 import type { Finish } from './command-line.ts'
 import { exitCode, UsageError } from './exit.ts'
@@ -8,6 +8,7 @@ import { print, printJson } from './output.ts'
 
 interface GivenOptions extends CommonOptions {
   readonly print?: boolean
+  readonly standby?: boolean
   readonly dialect: 'mariadb' | 'mysql'
   readonly adminUser: string
   readonly adminPasswordFile?: string
@@ -25,6 +26,10 @@ export function initCommand(finish: Finish): Command {
   return command('init', 'Create or migrate the schema, the users and their grants on the primary; safe to repeat.')
     .addOption(new Option('--config <file>', "a node's configuration: names the databases and the node's account"))
     .addOption(new Option('--dir <folder>', `a sandbox instead (default: ${defaultSandboxFolder})`).conflicts('config'))
+    .option(
+      '--standby',
+      'on a new standby, before it replicates: make the accounts that it needs for that, and no schema',
+    )
     .option('--print', 'run nothing, show the SQL')
     .addOption(new Option('--dialect <name>', 'of the SQL shown').choices(['mariadb', 'mysql']).default('mariadb'))
     .option('--admin-user <name>', 'who may create users and tables', 'root')
@@ -42,6 +47,12 @@ export function initCommand(finish: Finish): Command {
       if (given.print === true) {
         if (given.json === true) throw new UsageError('--print shows SQL: it has no JSON form')
         print(printableSchema(given.dialect, given.config, options))
+        return finish(exitCode.done)
+      }
+      if (given.standby === true) {
+        await initStandby(options)
+        if (given.json === true) printJson({ applied: [] })
+        else print('The accounts are there.')
         return finish(exitCode.done)
       }
       const { applied } =

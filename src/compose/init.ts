@@ -7,7 +7,7 @@ import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { Dialect } from '../domain/position.ts'
 import { SandboxFolder } from '../sandbox/folder.ts'
 import type { Account, Accounts } from '../schema/accounts.ts'
-import { initializeSchema, schemaSql } from '../schema/initialize.ts'
+import { initializeSchema, makeServerAccounts, schemaSql } from '../schema/initialize.ts'
 import { sandboxAccounts } from './sandbox.ts'
 import { SandboxCluster } from './sandbox-cluster.ts'
 
@@ -31,6 +31,32 @@ export async function initConfigured(configFile: string, options: InitOptions): 
   const connection = await connectAsAdmin(config, options)
   try {
     return await initializeSchema(connection, { accounts: configuredAccounts(config, options) })
+  } finally {
+    closeDatabaseConnection(connection)
+  }
+}
+
+/**
+ * The accounts that a standby needs before its first replication: its monitor's and its replication's. All else comes from the primary.
+ * Over the unix socket of that very server; nothing of it is logged.
+ */
+export async function initStandby(options: InitOptions): Promise<void> {
+  const { monitor, replication } = configuredAccounts(undefined, options)
+  if (options.adminSocket === undefined || monitor === undefined || replication === undefined) {
+    throw new WhiteholeError(
+      'bad-configuration',
+      'a standby needs --admin-socket, --monitor-password-file and --replication-password-file',
+    )
+  }
+  const password = options.adminPasswordFile === undefined ? '' : readSecret(options.adminPasswordFile)
+  const connection = await createConnection({
+    user: options.adminUser,
+    password,
+    socketPath: options.adminSocket,
+    connectTimeout: connectTimeoutMilliseconds,
+  })
+  try {
+    await makeServerAccounts(connection, { monitor, replication })
   } finally {
     closeDatabaseConnection(connection)
   }

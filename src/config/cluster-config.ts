@@ -142,7 +142,12 @@ const balancerSchema = z
       .boolean()
       .default(true)
       .describe('HAProxy and keepalived read their files again when they change (systemd path units).'),
-    clientsMax: z.int().min(100).max(1_000_000).default(20_000).describe('Connections of clients at a balancer.'),
+    clientsMax: z
+      .int()
+      .min(100)
+      .max(1_000_000)
+      .default(4000)
+      .describe('Connections of clients at a balancer. Each takes two file descriptors of HAProxy.'),
     idleTimeoutSeconds: seconds(1, 31_536_000)
       .default(3600)
       .describe('A client that says nothing for so long is cut off by HAProxy.'),

@@ -1,7 +1,13 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { Dialect } from '../domain/position.ts'
-import { type Accounts, accountStatements, definerStatements, printableAccountStatements } from './accounts.ts'
+import {
+  type Accounts,
+  accountStatements,
+  definerStatements,
+  printableAccountStatements,
+  serverAccountStatements,
+} from './accounts.ts'
 import { loadMigrations, type Migration } from './migrations.ts'
 import { foreignTables, shapeProblems } from './shape.ts'
 
@@ -43,6 +49,23 @@ export async function initializeSchema(
   } finally {
     // Where the connection is broken, the server has freed it.
     await connection.query('SELECT RELEASE_LOCK(?)', [lockName]).catch(() => {})
+  }
+}
+
+/**
+ * The accounts alone, on a server that has no schema yet and is about to replicate: nothing is logged, and its being read-only is no hindrance.
+ * @throws WhiteholeError `bad-configuration`; no error carries a password
+ */
+export async function makeServerAccounts(
+  connection: Connection,
+  accounts: Pick<Accounts, 'monitor' | 'replication'>,
+): Promise<void> {
+  const dialect = await readDialect(connection)
+  for (const [role, account] of Object.entries(accounts)) {
+    if (account === undefined) continue
+    for (const statement of serverAccountStatements(dialect, { [role]: account })) {
+      await runSecret(connection, { statement, secret: account.password, role })
+    }
   }
 }
 

@@ -49,6 +49,11 @@ export class Machine {
     return machine
   }
 
+  /** Of its first process, as this machine counts. */
+  get pid(): number {
+    return this.#pid
+  }
+
   /** Runs a shell's command line in the machine, as root. Never rejects. */
   async run(commandLine: string, timeoutMilliseconds = 60_000): Promise<CommandResult> {
     const enter = ['--target', String(this.#pid), '--all', '--root', '--wd', 'env', '-i', ...environment]
