@@ -28,7 +28,16 @@ export interface NodeStatus {
   readonly failure: string | null
   readonly pid: number
   readonly version: string
-  readonly memcached: { readonly address: string; readonly version: string | null; readonly pid: number | null }
+  readonly memcached: {
+    readonly address: string
+    readonly version: string | null
+    readonly pid: number | null
+    /** At 100 it evicts. Null until it was asked. */
+    readonly usedPercent: number | null
+    /** Since this node's start, or what memcached had counted before; those without a namespace are the ones that it did not name. */
+    readonly evicted: number | null
+    readonly evictedByNamespace: Readonly<Record<string, number>>
+  }
   readonly listeners: readonly ListenerStatus[]
   readonly source: string | null
   readonly position: string | null

@@ -40,7 +40,7 @@ export function describeStatus(status: ClusterStatus): string {
         ? ''
         : `lag ${node.lagSeconds.toFixed(1)} s`
       : describeRebuild(node.rebuild),
-    `memcached ${node.memcached.address}`,
+    `memcached ${node.memcached.address}${describeCapacity(node.memcached)}`,
     node.pid === null ? '' : `pid ${node.pid}`,
   ])
   const listeners = status.nodes.flatMap(({ name, listeners: all }) =>
@@ -73,6 +73,11 @@ export function describeStatus(status: ClusterStatus): string {
     ['namespaces', table(namespaces)],
   ]
   return sections.map((lines) => lines.join('\n')).join('\n')
+}
+
+function describeCapacity({ usedPercent, evicted }: ClusterStatus['nodes'][number]['memcached']): string {
+  const used = typeof usedPercent === 'number' ? `, ${usedPercent.toFixed(0)} % full` : ''
+  return typeof evicted === 'number' && evicted > 0 ? `${used}, ${evicted} evicted` : used
 }
 
 function describeRebuild(rebuild: RebuildEntry): string {

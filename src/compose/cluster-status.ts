@@ -33,7 +33,15 @@ export interface NodeEntry {
   readonly state: string
   readonly pid: number | null
   readonly http: string
-  readonly memcached: { readonly address: string; readonly version: string | null; readonly pid: number | null }
+  readonly memcached: {
+    readonly address: string
+    readonly version: string | null
+    readonly pid: number | null
+    /** At 100 it evicts. */
+    readonly usedPercent?: number | null | undefined
+    readonly evicted?: number | null | undefined
+    readonly evictedByNamespace?: Readonly<Record<string, number>> | undefined
+  }
   readonly listeners: readonly ListenerEntry[]
   readonly source: string | null
   readonly position: string | null
@@ -69,7 +77,14 @@ const nodeStatusSchema = z.object({
   state: z.string(),
   failure: z.string().nullish(),
   pid: z.number(),
-  memcached: z.object({ address: z.string(), version: z.string().nullable(), pid: z.number().nullable() }),
+  memcached: z.object({
+    address: z.string(),
+    version: z.string().nullable(),
+    pid: z.number().nullable(),
+    usedPercent: z.number().nullish(),
+    evicted: z.number().nullish(),
+    evictedByNamespace: z.record(z.string(), z.number()).optional(),
+  }),
   listeners: z.array(
     z.union([
       z.object({ address: z.string(), namespace: z.string() }),

@@ -19,6 +19,8 @@ export function nodeFigures(parts: {
   donor: Pick<Donor, 'figures'>
   peers: Pick<PeerWatch, 'all'>
   remoteReads: Pick<RemoteReads, 'figures'>
+  /** Misses that a peer was asked about; undefined where none is. */
+  secondLooks: Readonly<{ found: number; missed: number; unanswered: number }> | undefined
 }): Figure[] {
   const { applier, writer, gateway } = parts
   return [
@@ -43,6 +45,13 @@ export function nodeFigures(parts: {
     counter('evicted_everywhere_total', 'Of those: gone on every node.', () => parts.evictions.gone),
     ...applierFigures(applier),
     counter('peer_reads_total', "Clients' reads that a peer answered.", () => parts.remoteReads.figures.answered),
+    {
+      name: 'second_looks_total',
+      help: 'Misses that a peer was asked about (gateway.onMiss), by what it said in time.',
+      kind: 'counter',
+      labels: ['outcome'],
+      read: () => Object.entries(parts.secondLooks ?? {}).map(([outcome, value]) => ({ labels: { outcome }, value })),
+    },
     counter('peer_reads_failed_total', 'Of those: no peer could.', () => parts.remoteReads.figures.failed),
     {
       name: 'peer_up',

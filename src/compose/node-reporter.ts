@@ -12,6 +12,7 @@ import type { NodeVerification } from '../recovery/verification.ts'
 import type { AntiEntropyAccess } from '../recovery/anti-entropy.ts'
 import { verifyNode } from '../recovery/verify.ts'
 import { version } from '../runtime/version.ts'
+import type { EvictionWatch } from '../upkeep/eviction-watch.ts'
 
 export interface NodeReporterParts {
   readonly config: LoadedNodeConfig
@@ -20,6 +21,7 @@ export interface NodeReporterParts {
   readonly catalogue: Catalogue
   readonly lagSeconds: () => number | null
   readonly peers: Pick<PeerWatch, 'all'>
+  readonly evictions: () => EvictionWatch
 }
 
 const memcachedAnswerMilliseconds = 1000
@@ -42,7 +44,11 @@ export class NodeReporter {
       failure: applier.failure ?? null,
       pid: process.pid,
       version,
-      memcached: { address: formatAddress(config.memcached.address), ...(await this.#memcached()) },
+      memcached: {
+        address: formatAddress(config.memcached.address),
+        ...(await this.#memcached()),
+        ...describeEvictions(this.#parts.evictions()),
+      },
       listeners: config.listeners.map((listener): ListenerStatus => {
         const address = formatAddress(listener.listen)
         return listener.kind === 'bound'
@@ -106,5 +112,19 @@ export class NodeReporter {
     } finally {
       connection?.destroy()
     }
+  }
+}
+
+function describeEvictions(watch: EvictionWatch): {
+  usedPercent: number | null
+  evicted: number | null
+  evictedByNamespace: Record<string, number>
+} {
+  const { capacity, evicted } = watch
+  const usedPercent = capacity === undefined ? null : Math.round(capacity.share * 1000) / 10
+  return {
+    usedPercent,
+    evicted: capacity === undefined ? null : watch.total,
+    evictedByNamespace: Object.fromEntries(evicted),
   }
 }

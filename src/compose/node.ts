@@ -12,6 +12,7 @@ import { Catalogue } from '../catalogue/catalogue.ts'
 import type { Address } from '../config/address.ts'
 import type { LoadedNodeConfig } from '../config/load.ts'
 import { describeError } from '../domain/errors.ts'
+import type { LocalReads } from '../domain/local-reads.ts'
 import { GatewayCounters } from '../gateway/counters.ts'
 import { Gateway } from '../gateway/gateway.ts'
 import type { NodeState } from '../domain/node-state.ts'
@@ -22,7 +23,6 @@ import { createLogger, type Logger } from '../runtime/logger.ts'
 import { serviceManager } from '../runtime/service-manager.ts'
 import { Desk } from '../peers/desk.ts'
 import { Peers } from '../peers/peers.ts'
-import type { RoutedReads } from '../peers/routed-reads.ts'
 import { DueFlushes } from '../writer/due-flushes.ts'
 import { LaneDatabases } from '../writer/lane-session.ts'
 import { Arbitration } from '../writer/arbitration.ts'
@@ -76,7 +76,7 @@ class Node {
   readonly #directory: SqlDirectoryReads
   readonly #others: OtherNodes
   readonly #peers: Peers
-  readonly #routedReads: RoutedReads
+  readonly #routedReads: LocalReads
   readonly #donor: Donor
   readonly #arbitration: Arbitration
   readonly #gateway: Gateway
@@ -155,6 +155,7 @@ class Node {
       catalogue: this.#catalogue,
       lagSeconds,
       peers: this.#others.watch,
+      evictions: () => this.#upkeep.evictions,
     })
     this.#upkeep = new Upkeep({
       config,
@@ -182,6 +183,7 @@ class Node {
         donor: this.#donor,
         peers: this.#others.watch,
         remoteReads: this.#others.reads,
+        secondLooks: this.#others.secondLooks,
         evictions: this.#arbitration.figures,
         writer: this.#writer.metrics,
         gateway: this.#counters,

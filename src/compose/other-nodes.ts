@@ -9,6 +9,7 @@ import { PeerWatch } from '../peers/peer-watch.ts'
 import { PeerRegistry, type Registration } from '../peers/registry.ts'
 import { RemoteReads } from '../peers/remote-reads.ts'
 import { RoutedReads } from '../peers/routed-reads.ts'
+import { SecondLook } from '../peers/second-look.ts'
 import type { Logger } from '../runtime/logger.ts'
 
 /** What a node knows of the others, and asks of them. */
@@ -18,12 +19,18 @@ export class OtherNodes {
   readonly watch: PeerWatch
   readonly reads: RemoteReads
   readonly #catalogue: Catalogue
+  readonly #gateway: LoadedNodeConfig['gateway']
+  readonly #logger: Logger
+  #missReads: RemoteReads | undefined
+  #secondLook: SecondLook | undefined
 
   constructor(given: { config: LoadedNodeConfig; databases: Databases; catalogue: Catalogue; logger: Logger }) {
     const { config, databases, catalogue } = given
     const { datacenter } = config
     this.#catalogue = catalogue
+    this.#gateway = config.gateway
     const logger = given.logger.child({ part: 'peers' })
+    this.#logger = logger
     const self = registrationOf(config)
     this.registry = new PeerRegistry({ databases, self, logger, timeoutMilliseconds: listMilliseconds })
     this.donors = new Donors({ registry: this.registry, datacenter, logger })
@@ -36,22 +43,44 @@ export class OtherNodes {
       },
       logger,
     })
-    this.reads = new RemoteReads({
-      peers: () => this.watch.usable,
-      secret: () => this.registry.secret,
-      withVersions: () => catalogue.baseWatermark === undefined,
-      logger,
-    })
+    this.reads = this.#remoteReads()
   }
 
   /** Where clients' reads go. */
-  route(own: LocalReads, applier: Applier): RoutedReads {
-    return new RoutedReads({
+  route(own: LocalReads, applier: Applier): LocalReads {
+    const routed = new RoutedReads({
       own,
       remote: this.reads,
       namespaces: this.#catalogue,
       log: applier.log,
       lastHorizon: () => applier.horizon,
+    })
+    const { onMiss, onMissMilliseconds } = this.#gateway
+    if (onMiss === 'miss') return routed
+    this.#missReads = this.#remoteReads(onMissMilliseconds)
+    this.#secondLook = new SecondLook({
+      reads: routed,
+      remote: this.#missReads,
+      namespaces: this.#catalogue,
+      log: applier.log,
+      limitMilliseconds: onMissMilliseconds,
+      logger: this.#logger,
+    })
+    return this.#secondLook
+  }
+
+  /** Undefined where a miss is a miss. */
+  get secondLooks(): SecondLook['figures'] | undefined {
+    return this.#secondLook?.figures
+  }
+
+  #remoteReads(timeoutMilliseconds?: number): RemoteReads {
+    return new RemoteReads({
+      peers: () => this.watch.usable,
+      secret: () => this.registry.secret,
+      withVersions: () => this.#catalogue.baseWatermark === undefined,
+      logger: this.#logger,
+      ...(timeoutMilliseconds === undefined ? {} : { timeoutMilliseconds }),
     })
   }
 
@@ -60,6 +89,7 @@ export class OtherNodes {
     this.registry.close()
     this.donors.close()
     this.reads.close()
+    this.#missReads?.close()
   }
 }
 

@@ -147,6 +147,13 @@ const gatewaySchema = z
       .max(86_400 * 365)
       .default(0)
       .describe('A client that asks nothing for so long is cut off; 0 never.'),
+    onMiss: z
+      .enum(['miss', 'peer'])
+      .default('miss')
+      .describe(
+        '`peer`: before a client is told of a miss, one healthy peer is asked, which may have kept what this memcached has evicted. Each true miss then costs a round trip to it.',
+      ),
+    onMissMilliseconds: milliseconds(10_000).default(100).describe('How long that may take; then it is a miss.'),
     drainSeconds: z
       .int()
       .min(0)

@@ -1,18 +1,11 @@
 import { WhiteholeError } from '../domain/errors.ts'
 import type { FollowedLog } from '../domain/followed-log.ts'
 import type { ItemKey } from '../domain/key.ts'
-import {
-  casFromPeer,
-  type CachedItem,
-  type ExaminedItem,
-  type ItemQuestion,
-  type LocalReads,
-  type ReadSink,
-} from '../domain/local-reads.ts'
+import { type ExaminedItem, type ItemQuestion, type LocalReads, type ReadSink } from '../domain/local-reads.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
 import type { Namespaces } from '../domain/namespaces.ts'
 import type { Position } from '../domain/position.ts'
-import type { PeerItem } from './read-run.ts'
+import { cachedItemOf, examinedItemOf } from './peer-items.ts'
 import type { RemoteReads } from './remote-reads.ts'
 
 export interface RoutedReadsOptions {
@@ -81,8 +74,7 @@ export class RoutedReads implements LocalReads {
       async () => {
         const answer = await this.#options.remote.ask({ kind: 'examine', namespaceId, key, question })
         if (answer.kind !== 'examined' || answer.item === undefined) return undefined
-        const { examined, flags, value } = answer.item
-        return { ...examined, flags, value, ...this.#casOf(answer.item) }
+        return examinedItemOf(answer.item, this.#keepsVersions)
       },
     )
   }
@@ -189,7 +181,12 @@ export class RoutedReads implements LocalReads {
     }
     this.#leave()
     remote.ask({ kind: 'fetch', namespaceId: namespace.id, key }).then(
-      (answer) => sink(answer.kind === 'fetched' ? this.#itemOf(answer.item) : undefined),
+      (answer) =>
+        sink(
+          answer.kind === 'fetched' && answer.item !== undefined
+            ? cachedItemOf(answer.item, this.#keepsVersions)
+            : undefined,
+        ),
       (failure: Error) => sink(undefined, failure),
     )
     function fail(): void {
@@ -197,13 +194,8 @@ export class RoutedReads implements LocalReads {
     }
   }
 
-  #itemOf(item: PeerItem | undefined): CachedItem | undefined {
-    if (item === undefined) return undefined
-    return { flags: item.flags, value: item.value ?? Buffer.alloc(0), ...this.#casOf(item) }
-  }
-
-  #casOf({ version, cas }: PeerItem): ReturnType<typeof casFromPeer> {
-    return casFromPeer({ version, cas, keepsVersions: this.#options.namespaces.baseWatermark === undefined })
+  get #keepsVersions(): boolean {
+    return this.#options.namespaces.baseWatermark === undefined
   }
 }
 

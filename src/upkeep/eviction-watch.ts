@@ -51,9 +51,14 @@ export class EvictionWatch {
     return this.#byNamespace
   }
 
+  /** All, by memcached's own count; also of its processes before, as far as this node has seen them. */
+  get total(): number {
+    return this.#since + (this.#capacity?.evictions ?? 0)
+  }
+
   /** Evicted, and memcached did not say what: its report to watchers is cut short under pressure. */
   get unattributed(): number {
-    return Math.max(0, this.#since + (this.#capacity?.evictions ?? 0) - this.#attributed)
+    return Math.max(0, this.total - this.#attributed)
   }
 
   start(): void {

@@ -11,6 +11,7 @@ describe('nodes that look after themselves', () => {
       topology: 'single',
       nodes: 2,
       memcachedOptions: ['-m', '8'],
+      gateway: { onMiss: 'peer', onMissMilliseconds: 2000 },
       // Node 2 does not: what is spoiled there stays.
       upkeep: (n) => ({
         repair: { ...often, enabled: n === 1 },
@@ -97,6 +98,22 @@ describe('nodes that look after themselves', () => {
     expect(await world.node(2).get('r19')).toBeUndefined()
   })
 
+  test('a key that this node has lost is read from its peer, in the order asked, until it is put right', async () => {
+    await world.node(1).set('first', 'one')
+    await world.node(1).set('second', 'two')
+    await world.settled()
+    // Node 2 does not repair itself.
+    await spoil(2, 'md default:first q\r\n')
+    // As soon as it is known to be healthy.
+    await until('the answer of the peer', async () => {
+      const reply = await world.node(2).ask('get nobody first second\r\n', /END\r\n$/)
+      expect(reply).toBe('VALUE first 0 3\r\none\r\nVALUE second 0 3\r\ntwo\r\nEND\r\n')
+      return true
+    })
+    expect(await world.node(2).ask('mg first v\r\n', /\r\n[^]*\r\n$|EN\r\n$/)).toBe('VA 3\r\none\r\n')
+    expect(await world.node(2).get('nobody')).toBeUndefined()
+  })
+
   test('F27: evictions are told by namespace, are no difference, and are not fought', async () => {
     const body = 'x'.repeat(20_000)
     for (let n = 0; n < 600; n++) await world.node(1).set(`big${n}`, body)
@@ -107,6 +124,10 @@ describe('nodes that look after themselves', () => {
     )
     await until('a warning', () => world.node(1).program.output.includes('no longer holds every key'))
     expect(await figure('whitehole_memcached_used_share\\{[^}]*\\}')).toBeGreaterThan(0.9)
+    const { memcached } = await world.node(1).status()
+    expect(memcached.usedPercent).toBeGreaterThan(90)
+    expect(memcached.evicted).toBeGreaterThan(100)
+    expect(memcached.evictedByNamespace['default']).toBeGreaterThan(100)
     const { namespaces } = (await world.node(1).verify()) as {
       namespaces: { name: string; evicted: number; missing: number }[]
     }

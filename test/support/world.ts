@@ -18,6 +18,7 @@ export interface WorldOptions {
   readonly memcachedPath?: string
   readonly databaseOptions?: readonly string[]
   readonly writer?: NodeConfigInput['writer']
+  readonly gateway?: NodeConfigInput['gateway']
   /** Of the n-th node. */
   readonly upkeep?: (n: number) => NodeConfigInput['upkeep']
   /** More of each node's configuration. */
@@ -148,6 +149,7 @@ export class World {
       ],
       http: { listen: `127.0.0.1:${ports.http}` },
       writer: options.writer,
+      gateway: options.gateway,
       upkeep: options.upkeep?.(n),
       ...options.node,
     }
@@ -172,6 +174,11 @@ export interface NodeStatusAnswer {
   readonly source: string | null
   readonly position: string | null
   readonly lagSeconds: number | null
+  readonly memcached: {
+    readonly usedPercent: number | null
+    readonly evicted: number | null
+    readonly evictedByNamespace: Readonly<Record<string, number>>
+  }
 }
 
 export class NodeProcess {
