@@ -45,7 +45,7 @@ export class BeforeHooks implements ChangeGuard {
 }
 
 export function judge({ command, onFailure }: BeforeHook, result: CommandResult): GuardAnswer {
-  const why = `the hook \`${command}\`: ${describeResult(result)}`
+  const why = `the hook \`${shortened(command)}\`: ${describeResult(result)}`
   switch (result.kind) {
     case 'exited':
       if (result.code === 0) return { go: true }
@@ -59,4 +59,10 @@ export function judge({ command, onFailure }: BeforeHook, result: CommandResult)
     case 'failed':
       return onFailure === 'veto' ? { go: false, why } : { go: true }
   }
+}
+
+/** For people to know which one. */
+function shortened(command: string): string {
+  const [line = ''] = command.split('\n')
+  return line.length > 80 || line !== command ? `${line.slice(0, 79)}…` : line
 }

@@ -16,6 +16,8 @@ export interface ExecutorParts {
   /** Asks the voters: does a majority still know of no higher ballot? */
   readonly confirm: (ballot: Ballot, signal: AbortSignal) => Promise<boolean>
   readonly timeouts: ExecutorTimeouts
+  /** Asked first, before any lock is taken and anything changed; rejects where it must not be done (a hook's veto). */
+  readonly mayBegin?: (operation: Operation, signal: AbortSignal) => Promise<void>
   /** Places where tests end or stop the process. */
   readonly passing?: (failpoint: Failpoint) => void | Promise<void>
 }
@@ -60,6 +62,8 @@ export class Executor {
   async run(operation: Operation, ballot: Ballot, signal: AbortSignal): Promise<OperationResult> {
     const work = new Work(this.#parts, ballot, signal)
     try {
+      const { mayBegin } = this.#parts
+      if (mayBegin !== undefined) await work.orAborted(mayBegin(operation, signal))
       return { ok: true, value: await work.orAborted(carryOut(work, operation)) }
     } catch (error) {
       return { ok: false, error: describeError(error) }

@@ -1,9 +1,13 @@
+import type { ChangeGuard } from '../domain/change-guard.ts'
 import type { ClusterEvents, ClusterRecord } from '../domain/cluster-record.ts'
 import type { DatabaseControl, DatabaseHost } from '../domain/database-control.ts'
 import { type Ballot, majorityOf } from './ballot.ts'
+import { decide } from './decide.ts'
 import { Executor, type ExecutorParts, type ExecutorTimeouts } from './executor.ts'
 import { step, startMachine } from './machine.ts'
 import type { Command, MachineConfig, MachineEvent, MachineState, OperatorRequest } from './machine-state.ts'
+import { type Operation, operationKey } from './operations.ts'
+import { plannedChange, requestedChange } from './planned-change.ts'
 import type { Voter } from './voter.ts'
 import type { VoterReply, VoterRequest } from './voter-protocol.ts'
 
@@ -31,6 +35,8 @@ export interface MonitorParts {
   readonly executorTimeouts: ExecutorTimeouts
   readonly probe: { readonly everyMilliseconds: number; readonly timeoutMilliseconds: number }
   readonly passing?: ExecutorParts['passing']
+  /** Asked before another database becomes the primary. */
+  readonly guard?: ChangeGuard
 }
 
 const tickMilliseconds = 100
@@ -42,6 +48,7 @@ export class Monitor {
   readonly #executor: Executor
   #state: MachineState
   #stopped = false
+  readonly #ending = new AbortController()
   readonly #cancels = new Set<() => void>()
   readonly #running = new Map<number, AbortController>()
   readonly #probing = new Set<string>()
@@ -57,6 +64,7 @@ export class Monitor {
       timeouts,
       confirm: (ballot) => this.#confirm(ballot),
       ...(passing === undefined ? {} : { passing }),
+      ...(parts.guard === undefined ? {} : { mayBegin: (operation, signal) => this.#mayBegin(operation, signal) }),
     })
     const round = parts.voter.state.promised?.round ?? 0
     this.#state = startMachine(parts.config, { now: parts.timers.now(), round })
@@ -87,6 +95,7 @@ export class Monitor {
 
   stop(): void {
     this.#stopped = true
+    this.#ending.abort()
     for (const cancel of this.#cancels) cancel()
     for (const running of this.#running.values()) running.abort()
     for (const answer of this.#answers.values()) answer({ ok: false, text: 'this monitor is stopping' })
@@ -98,13 +107,33 @@ export class Monitor {
   }
 
   /** Resolves once it is done or refused. */
-  request(kind: OperatorRequest['kind'], to: string): Promise<{ ok: boolean; text: string }> {
+  async request(kind: OperatorRequest['kind'], to: string): Promise<{ ok: boolean; text: string }> {
+    const { guard } = this.#parts
+    const change = this.acting ? requestedChange(kind, to, this.record) : undefined
+    if (guard !== undefined && change !== undefined) {
+      // Before the machine knows of it: nobody waits for the hooks but whoever asked.
+      const answer = await guard.mayBegin(change, this.#ending.signal)
+      if (!answer.go) return { ok: false, text: answer.why }
+    }
+    if (this.#stopped) return { ok: false, text: 'this monitor is stopping' }
     this.#requests += 1
     const id = this.#requests
     return new Promise((resolve) => {
       this.#answers.set(id, resolve)
       this.#feed({ kind: 'requested', now: this.#now(), request: { id, kind, to } })
     })
+  }
+
+  async #mayBegin(operation: Operation, signal: AbortSignal): Promise<void> {
+    const { guard } = this.#parts
+    const change = plannedChange(operation, this.record, this.#state)
+    if (guard === undefined || change === undefined) return
+    const answer = await guard.mayBegin(change, signal)
+    if (!answer.go) throw new Error(answer.why)
+    // Hooks take their time: the primary may be back by now, and then its standby must not be taken from it.
+    const now = decide(this.#state, this.record)
+    if (now.kind === 'run' && operationKey(now.operation) === operationKey(operation)) return
+    throw new Error('while the hooks ran it became needless')
   }
 
   #feed(event: MachineEvent): void {
