@@ -15,7 +15,7 @@ export interface AnnounceContext {
  * @param atMilliseconds Unix time
  */
 export function announce(
-  { record: own, ...description }: Description,
+  { record: own, roles, ...description }: Description,
   context: AnnounceContext,
   given: { readonly record: ClusterRecord | null; readonly atMilliseconds: number },
 ): Announcement {
@@ -26,7 +26,7 @@ export function announce(
     cluster,
     monitor,
     ...description,
-    facts: factsOf(own ?? given.record, addresses),
+    facts: roles === undefined ? factsOf(own ?? given.record, addresses) : factsOfRoles(roles, addresses),
   }
 }
 
@@ -44,5 +44,19 @@ export function factsOf(record: ClusterRecord | null, addresses: Readonly<Record
     former: former?.name ?? null,
     formerAddress: address(former?.name),
     cause,
+  }
+}
+
+function factsOfRoles(
+  { primary, former }: NonNullable<Description['roles']>,
+  addresses: Readonly<Record<string, string>>,
+): ClusterFacts {
+  const address = (name: string | null): string | null => (name === null ? null : (addresses[name] ?? null))
+  return {
+    ...noFacts,
+    primary,
+    primaryAddress: address(primary),
+    former,
+    formerAddress: address(former),
   }
 }

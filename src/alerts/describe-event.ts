@@ -9,6 +9,8 @@ export interface Description {
   readonly text: string
   /** Where the event itself carries what is recorded. */
   readonly record?: ClusterRecord
+  /** Where nothing is recorded: databases that somebody else looks after. */
+  readonly roles?: { readonly primary: string | null; readonly former: string | null }
 }
 
 /** docs/ALERTS.md lists what comes out of here: words that others rest on. */

@@ -52,7 +52,7 @@ const ends: Readonly<Record<string, readonly string[]>> = {
   'primary-back': ['primary-lost'],
   'primary-chosen': ['primary-lost', 'primary-restarted'],
   'primary-opened': ['primary-lost', 'primary-restarted', 'stuck', 'switchover-failed'],
-  'standby-back': ['standby-lost'],
+  'standby-back': ['standby-lost', 'primary-lost'],
   rejoining: ['standby-lost', 'quarantined'],
   'mode-paired': ['standby-lost', 'mode-solo', 'quarantined'],
   'primary-changed': ['primary-lost', 'no-primary', 'two-primaries'],
