@@ -3,7 +3,9 @@ import Fastify, { type FastifyRequest } from 'fastify'
 import type { Registry } from 'prom-client'
 import type { ClusterReport } from '../domain/cluster-report.ts'
 import { describeError } from '../domain/errors.ts'
+import type { RolesKnowledge } from '../domain/database-roles.ts'
 import type { VoterDesk } from '../domain/voter-desk.ts'
+import { answerDatabaseRoles } from './database-roles-http.ts'
 import { type HttpAddress, listenHttp } from './listen-http.ts'
 import { answerVoter } from './voter-routes.ts'
 
@@ -14,6 +16,7 @@ export interface MonitorHttpPorts {
   readonly token: string | undefined
   readonly metrics: Registry
   readonly report: () => ClusterReport
+  readonly roles: () => RolesKnowledge
   /** Undefined where nothing is ours to change (external databases). */
   readonly request:
     | ((kind: 'switchover' | 'forced-takeover', to: string | undefined) => Promise<{ ok: boolean; text: string }>)
@@ -37,6 +40,7 @@ export async function listenMonitorHttp(
     return ports.metrics.metrics()
   })
   server.get('/v1/cluster', () => ports.report())
+  answerDatabaseRoles(server, ports.roles)
   for (const [path, kind] of changes) {
     server.post(path, async (request, reply) => {
       if (!hasToken(request, ports.token))

@@ -12,15 +12,21 @@ import type { ClusterEvent } from '../domain/cluster-record.ts'
 import type { ClusterReport } from '../domain/cluster-report.ts'
 import type { DatabaseTarget } from '../domain/database-control.ts'
 import { WhiteholeError } from '../domain/errors.ts'
+import { type AcknowledgementMark, watchAcknowledgements } from '../monitor/acknowledgement-watch.ts'
 import { Desk } from '../monitor/desk.ts'
 import { EventHub } from '../monitor/event-hub.ts'
 import { executorTimeouts, type Failpoint } from '../monitor/executor.ts'
 import { type MachineConfig, type Timings, timingsDefault } from '../monitor/machine-state.ts'
 import { Monitor } from '../monitor/monitor.ts'
+import { RecordReader } from '../monitor/record-reader.ts'
 import { Voter } from '../monitor/voter.ts'
+import type { VoterReply, VoterRequest } from '../monitor/voter-protocol.ts'
 import { parseAcceptorState, parseVoterReply } from '../monitor/voter-messages.ts'
 import { createLogger, type Logger } from '../runtime/logger.ts'
 import { serviceManager } from '../runtime/service-manager.ts'
+import { ExternalMonitor } from './external-monitor.ts'
+import { MonitorAlerts } from './monitor-alerts.ts'
+import { managedRoles } from './monitor-roles.ts'
 import { monitorFigures } from './monitor-figures.ts'
 import { reportOf } from './monitor-report.ts'
 import { daemonSignals } from './daemon.ts'
@@ -30,7 +36,10 @@ export async function runMonitor(config: LoadedMonitorConfig): Promise<void> {
   const logger = createLogger({ level: config.log.level, name: config.name })
   const manager = serviceManager(process.env)
   const signals = daemonSignals(() => logger.warn({}, 'a monitor reads its configuration only at its start'))
-  const daemon = await MonitorDaemon.start(config, logger)
+  const daemon =
+    config.databases.takeover === 'external'
+      ? await ExternalMonitor.start(config, logger, httpAddress(config.http.listen))
+      : await MonitorDaemon.start(config, logger)
   try {
     manager.ready(() => daemon.state)
     await signals.stop
@@ -45,6 +54,7 @@ export async function runMonitor(config: LoadedMonitorConfig): Promise<void> {
 }
 
 const voterTimeoutMilliseconds = 800
+const recordEveryMilliseconds = 500
 const hostTimeoutMilliseconds = 600_000
 
 /** The parts of a monitor of a managed pair, wired. */
@@ -56,14 +66,15 @@ class MonitorDaemon {
   readonly #links: ReadonlyMap<string, VoterHttp>
   readonly #voter: Voter
   readonly #monitor: Monitor
+  readonly #alerts: MonitorAlerts
+  readonly #reader: RecordReader
+  #looks: NodeJS.Timeout | undefined
+  #acknowledgements: AcknowledgementMark | null = null
   #stuck: { why: string; cure: string } | null = null
   #http: { close(): Promise<void> } | undefined
 
   /** @throws WhiteholeError `bad-configuration` where the address is taken, or where its former vote can't be read */
   static async start(config: LoadedMonitorConfig, logger: Logger): Promise<MonitorDaemon> {
-    if (config.databases.takeover === 'external') {
-      throw new WhiteholeError('not-supported', 'external databases are not watched yet')
-    }
     let heard: (ballot: { round: number; monitor: string }) => void = () => {}
     const voter = await Voter.open({
       name: config.name,
@@ -98,6 +109,20 @@ class MonitorDaemon {
         ]),
     )
     const { timings, databases } = config
+    const ask = async (to: string, request: VoterRequest): Promise<VoterReply> =>
+      parseVoterReply(await this.#links.get(to)?.ask(request))
+    this.#alerts = new MonitorAlerts({
+      config,
+      logger,
+      record: () => this.#monitor.record,
+      settled: () => this.#monitor.record !== null,
+    })
+    this.#reader = new RecordReader({
+      voters: config.voters.map(({ name }) => name),
+      self: config.name,
+      ask: (to, request) => (to === config.name ? voter.ask(request) : ask(to, request)),
+      now: () => performance.now(),
+    })
     this.#monitor = new Monitor({
       config: machineConfig(config),
       databases: Object.fromEntries(this.#databases.map((one) => [one.name, one])),
@@ -113,7 +138,7 @@ class MonitorDaemon {
         ]),
       ),
       voter,
-      links: { ask: async (to, request) => parseVoterReply(await this.#links.get(to)?.ask(request)) },
+      links: { ask },
       timers: { now: () => performance.now(), after },
       events: this.#hub,
       executorTimeouts,
@@ -122,8 +147,9 @@ class MonitorDaemon {
         timeoutMilliseconds: timings.probeTimeoutMilliseconds,
       },
       passing: (failpoint) => this.#pass(failpoint),
+      ...(this.#alerts.guard === undefined ? {} : { guard: this.#alerts.guard }),
     })
-    this.#hub.subscribe((event) => this.#log(event))
+    this.#hub.subscribe((event, at) => this.#tell(event, at))
   }
 
   /** One line for people. */
@@ -134,8 +160,11 @@ class MonitorDaemon {
   }
 
   async stop(): Promise<void> {
+    this.#alerts.stopping()
+    clearInterval(this.#looks)
     this.#monitor.stop()
     await this.#http?.close()
+    await this.#alerts.close()
     for (const link of this.#links.values()) link.close()
     for (const database of this.#databases) database.close()
   }
@@ -146,14 +175,32 @@ class MonitorDaemon {
     this.#http = await listenMonitorHttp(httpAddress(http.listen), {
       voter: new Desk(this.#voter, secrets.voters ?? ''),
       token: secrets.token,
-      metrics: createRegistry(
-        name,
-        monitorFigures(() => this.#report(), this.#hub),
-      ),
+      metrics: createRegistry(name, [...monitorFigures(() => this.#report(), this.#hub), ...this.#alerts.figures()]),
       report: () => this.#report(),
+      roles: () =>
+        managedRoles({
+          databases: this.#config.databases.pair.map((one) => one.name),
+          known: this.#reader.known,
+          seen: this.#monitor.state.seen,
+          now: performance.now(),
+        }),
       request: (kind, to) => this.#request(kind, to),
     })
     this.#monitor.start()
+    this.#looks = setInterval(() => {
+      void this.#reader.look()
+      this.#lookPastStandby()
+    }, recordEveryMilliseconds)
+  }
+
+  #lookPastStandby(): void {
+    const { acting, record, state } = this.#monitor
+    const { mark, alarm } = watchAcknowledgements(this.#acknowledgements, acting ? record : null, {
+      seen: state.seen[record?.primary ?? ''],
+      now: performance.now(),
+    })
+    this.#acknowledgements = mark
+    if (alarm !== undefined) this.#hub.emit({ kind: 'alarm', about: 'acknowledgement', detail: alarm })
   }
 
   #request(kind: 'switchover' | 'forced-takeover', to: string | undefined): Promise<{ ok: boolean; text: string }> {
@@ -175,12 +222,10 @@ class MonitorDaemon {
     })
   }
 
-  #log(event: ClusterEvent): void {
+  #tell(event: ClusterEvent, atMilliseconds: number): void {
     if (event.kind === 'stuck') this.#stuck = { why: event.why, cure: event.cure }
     else if (event.kind === 'unstuck' || event.kind === 'stood-down') this.#stuck = null
-    const { kind, ...facts } = event
-    const isBad = badNews.has(kind)
-    this.#logger[isBad ? 'warn' : 'info'](facts, kind)
+    this.#alerts.take(event, atMilliseconds)
   }
 
   /** For tests of what is half done: `WHITEHOLE_MONITOR_FAILPOINT` names one of the executor's. */
@@ -190,15 +235,6 @@ class MonitorDaemon {
     process.kill(process.pid, 'SIGKILL')
   }
 }
-
-const badNews: ReadonlySet<ClusterEvent['kind']> = new Set([
-  'primary-lost',
-  'standby-lost',
-  'stuck',
-  'alarm',
-  'quarantined',
-  'switchover-failed',
-])
 
 function timingsOf({ timings }: LoadedMonitorConfig): Timings {
   const { refusedMilliseconds, silentMilliseconds, soloMilliseconds, antiFlapMilliseconds } = timings

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import { parseDocument } from 'yaml'
 import type { z } from 'zod'
 import { WhiteholeError } from '../domain/errors.ts'
+import { readAlertSecrets, type WebhookSecrets } from './alert-secrets.ts'
 import { type ClusterConfig, clusterConfigSchema } from './cluster-config.ts'
 import { type MonitorConfig, monitorConfigSchema } from './monitor-config.ts'
 import { type NodeConfig, nodeConfigSchema } from './node-config.ts'
@@ -21,6 +22,8 @@ export type LoadedMonitorConfig = MonitorConfig & {
     readonly replicationPassword: string | undefined
     readonly voters: string | undefined
     readonly token: string | undefined
+    /** Of each of `alerts.webhooks`. */
+    readonly webhooks: readonly WebhookSecrets[]
   }
 }
 
@@ -36,6 +39,7 @@ export function loadMonitorConfig(file: string): LoadedMonitorConfig {
       replicationPassword: secret(config.databases.replicationPasswordFile, 'databases.replicationPasswordFile'),
       voters: secret(config.secretFile, 'secretFile'),
       token: secret(config.tokenFile, 'tokenFile'),
+      webhooks: readAlertSecrets(config.alerts, dirname(file)),
     },
   })
 }

@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { alertsSchema } from './alerts-config.ts'
+import { hooksSchema } from './hooks-config.ts'
 import { type Address, addressSchema, isLoopback, tcpAddressSchema } from './address.ts'
 
 /** The configuration of `whitehole monitor`. Units come last in the names. */
@@ -122,6 +124,8 @@ export const monitorConfigSchema = z
       .describe('A file with the token that a switchover or a forced takeover over HTTP must show.'),
     http: httpSchema.prefault({}).describe('`/healthz`, `/readyz`, `/metrics`, `/v1/cluster`.'),
     timings: timingsSchema,
+    alerts: alertsSchema,
+    hooks: hooksSchema,
     log: z
       .strictObject({
         level: z

@@ -1,12 +1,20 @@
 import { z } from 'zod'
 import { clusterConfigSchema } from './cluster-config.ts'
+import { monitorConfigSchema } from './monitor-config.ts'
 import { nodeConfigSchema } from './node-config.ts'
 
 /** docs/CONFIGURATION.md, made from the schema: every key with its type, limits, default and description. */
 export function configurationReference(): string {
-  return [intro, tableOf(nodeConfigSchema), example, clusterIntro, tableOf(clusterConfigSchema), clusterOutro].join(
-    '\n',
-  )
+  return [
+    intro,
+    tableOf(nodeConfigSchema),
+    example,
+    monitorIntro,
+    tableOf(monitorConfigSchema),
+    clusterIntro,
+    tableOf(clusterConfigSchema),
+    clusterOutro,
+  ].join('\n')
 }
 
 function tableOf(schema: z.ZodType): string {
@@ -54,6 +62,12 @@ listeners:
   - { listen: '127.0.0.1:11211', namespace: default }
   - { listen: '127.0.0.1:11212', namespaceFrom: key }
 \`\`\`
+`
+
+const monitorIntro = `
+## \`whitehole monitor --config FILE\`
+
+Events, mails, webhooks and hooks: [ALERTS](ALERTS.md).
 `
 
 const clusterIntro = `

@@ -111,7 +111,7 @@ function noteWritable(
   })
   const same = state.writable !== null && state.writable.names.join() === names.join()
   const since = same && state.writable !== null ? state.writable.since : at
-  if (same && state.writable?.told === true) return state
+  if (same && state.writable?.told) return state
   const [only] = names
   const isOne = names.length === 1 || (config.severalWritable && names.length > 0)
   if (!isOne && at - since < config.settleMilliseconds) return { ...state, writable: { names, since, told: false } }

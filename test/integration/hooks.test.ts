@@ -78,7 +78,7 @@ describe('a hook before a change, on a real pair', () => {
     await say('0')
     // Either it is told that it became needless, or it was called off before for what is due now.
     await until('the takeover to be given up', () =>
-      world.events.some((event) => event.kind === 'alarm' && /^drain/.test(event.about)),
+      world.events.some((event) => event.kind === 'alarm' && event.about.startsWith('drain')),
     )
     expect(world.monitor.record?.epoch).toBe(record?.epoch)
     expect((await standby.facts()).replication?.receiver).toBe('connected')

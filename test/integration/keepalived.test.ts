@@ -35,7 +35,7 @@ describe.skipIf(!canRun)('an address for writers, held by keepalived', () => {
   }
   const told = (): string => programs.map(({ name, output }) => `${name}: ${output}`).join('\n')
 
-  async function machine(name: 'db1' | 'db2', own: string, peer: string): Promise<void> {
+  async function addMachine(name: 'db1' | 'db2', own: string, peer: string): Promise<void> {
     await ip('netns', 'add', names[name])
     await ip('-n', names.hub, 'link', 'add', `p${name}`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', names[name])
     await ip('-n', names.hub, 'link', 'set', `p${name}`, 'master', 'br0', 'up')
@@ -79,8 +79,8 @@ describe.skipIf(!canRun)('an address for writers, held by keepalived', () => {
       '22100',
       primaryFile,
     )
-    await machine('db1', '10.91.0.1', '10.91.0.2')
-    await machine('db2', '10.91.0.2', '10.91.0.1')
+    await addMachine('db1', '10.91.0.1', '10.91.0.2')
+    await addMachine('db2', '10.91.0.2', '10.91.0.1')
     await until('the monitor to answer', () => monitor.output.includes('listening'))
   })
 
