@@ -43,6 +43,8 @@ export interface LastRebuild {
   /** Who gave its items, and how many. */
   readonly peer: string | undefined
   readonly keys: number
+  /** From a log that did not reach back to its beginning: some keys may be lost. */
+  readonly truncated: boolean
 }
 
 /**
@@ -68,7 +70,9 @@ export class Applier implements ServedContents, HeldContents {
   #targets: Position[] = []
   #rebuilds = 0
   #lock: { release(): void } | undefined
-  #rebuild: { readonly since: number; readonly entriesBefore: number; peer?: string; keys: number } | undefined
+  #rebuild:
+    | { readonly since: number; readonly entriesBefore: number; peer?: string; keys: number; truncated: boolean }
+    | undefined
   #lastRebuild: LastRebuild | undefined
   #apply: { readonly apply: Apply; readonly session: MemcachedSession } | undefined
   #life = 0
@@ -274,7 +278,7 @@ export class Applier implements ServedContents, HeldContents {
     this.#rebuilds++
     this.#applied = undefined
     this.#life++
-    this.#rebuild = { since: performance.now(), entriesBefore: this.counters.entries, keys: 0 }
+    this.#rebuild = { since: performance.now(), entriesBefore: this.counters.entries, keys: 0, truncated: false }
     logger.info({}, 'memcached does not say what it contains: rebuilding it')
     const { databases, refills } = this.#given
     const { counters, clock: databaseClock } = this
@@ -282,8 +286,8 @@ export class Applier implements ServedContents, HeldContents {
       { session, catalogue, databases, clock: databaseClock, counters, refills, logger },
       signal,
     )
-    const { contains, mayContain, epoch, peer, keys, longerLog } = rebuilt
-    this.#rebuild = { ...this.#rebuild, keys, ...(peer === undefined ? {} : { peer }) }
+    const { contains, mayContain, epoch, peer, keys, longerLog, truncated } = rebuilt
+    this.#rebuild = { ...this.#rebuild, keys, truncated, ...(peer === undefined ? {} : { peer }) }
     this.#aim(mayContain)
     const apply = new Apply({ ...shared, contains, mayContain, epoch })
     if (longerLog !== undefined) {
@@ -353,9 +357,9 @@ export class Applier implements ServedContents, HeldContents {
     this.log.reached(apply.contains, [])
     this.#targets = []
     if (phase === 'rebuilding' && this.#rebuild !== undefined) {
-      const { since, entriesBefore, peer, keys } = this.#rebuild
+      const { since, entriesBefore, peer, keys, truncated } = this.#rebuild
       const entries = this.counters.entries - entriesBefore
-      this.#lastRebuild = { seconds: (performance.now() - since) / 1000, entries, peer, keys }
+      this.#lastRebuild = { seconds: (performance.now() - since) / 1000, entries, peer, keys, truncated }
       this.#given.logger.info(this.#lastRebuild, 'rebuilt')
     }
     this.#step({ kind: 'reached' })

@@ -32,6 +32,8 @@ export interface Rebuilt {
   readonly keys: number
   /** Comes before the followed database's own log. */
   readonly longerLog: LongerLog | undefined
+  /** The log that is replayed does not reach back to its beginning. */
+  readonly truncated: boolean
 }
 
 /**
@@ -61,7 +63,7 @@ async function rebuildFromPeer(options: RebuildOptions, signal: AbortSignal): Pr
   await writeState(options, marks)
   failpoint('after-snapshot-before-log')
   logger.info({ peer, keys, from: formatPosition(head.position), to: formatPosition(position) }, 'took a peer’s items')
-  return { ...marks, peer, keys, longerLog: undefined }
+  return { ...marks, peer, keys, longerLog: undefined, truncated: false }
 }
 
 async function beginFromLog(options: RebuildOptions, signal: AbortSignal): Promise<Rebuilt> {
@@ -75,10 +77,14 @@ async function beginFromLog(options: RebuildOptions, signal: AbortSignal): Promi
   const contains = longerLog?.from ?? snapshot.oldest
   const marks = { contains, mayContain: snapshot.position, epoch: 0 }
   await writeState(options, marks)
-  if (formatPosition(contains) !== '') {
-    logger.warn({ from: formatPosition(contains) }, 'the log does not reach back to its beginning: older keys are lost')
+  const truncated = formatPosition(contains) !== ''
+  if (truncated) {
+    logger.warn(
+      { from: formatPosition(contains) },
+      'the log does not reach back to its beginning: older keys are lost, unless a peer still has them',
+    )
   }
-  return { ...marks, peer: undefined, keys: 0, longerLog }
+  return { ...marks, peer: undefined, keys: 0, longerLog, truncated }
 }
 
 async function writeState(

@@ -19,6 +19,7 @@ import type { NodeState } from '../domain/node-state.ts'
 import { armFailpoint } from '../runtime/failpoints.ts'
 import { Donor } from '../recovery/donor.ts'
 import { Refill } from '../recovery/refill.ts'
+import { withGone } from '../recovery/verification.ts'
 import { createLogger, type Logger } from '../runtime/logger.ts'
 import { serviceManager } from '../runtime/service-manager.ts'
 import { Desk } from '../peers/desk.ts'
@@ -163,6 +164,7 @@ class Node {
       applier: this.#applier,
       catalogue: this.#catalogue,
       peers: this.#peers,
+      mutations: this.#writer,
       reporter: this.#reporter,
       searchServerId: readerServerId('log search', config.databases.serverId),
       logger,
@@ -199,7 +201,10 @@ class Node {
       state: () => ({ state: this.state, failure: this.#applier.failure ?? null }),
       status: async () => ({ ...(await this.#reporter.status()), state: this.state }),
       metrics: registry,
-      verify: (signal) => this.#reporter.verify(AbortSignal.any([signal, this.#abort.signal])),
+      verify: async (signal) => {
+        const verification = await this.#reporter.verify(AbortSignal.any([signal, this.#abort.signal]))
+        return withGone(verification, this.#upkeep.gone)
+      },
       peers: new Desk({
         log: this.#applier.log,
         reads: this.#reads,

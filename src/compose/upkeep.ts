@@ -9,7 +9,9 @@ import { LogSearch } from '../applier/log-search.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
 import type { LoadedNodeConfig } from '../config/load.ts'
 import { WhiteholeError } from '../domain/errors.ts'
+import type { Mutations } from '../domain/mutations.ts'
 import type { PeerReads } from '../domain/peer-reads.ts'
+import { AfterReplay } from '../recovery/after-replay.ts'
 import { AntiEntropy } from '../recovery/anti-entropy.ts'
 import { consistencyOf } from '../recovery/consistency.ts'
 import type { NamespaceVerification } from '../recovery/verification.ts'
@@ -27,6 +29,7 @@ export interface UpkeepParts {
   readonly applier: Applier
   readonly catalogue: Catalogue
   readonly peers: PeerReads
+  readonly mutations: Mutations
   readonly reporter: NodeReporter
   /** Of the reader that looks for values in the log. */
   readonly searchServerId: number
@@ -37,6 +40,8 @@ export interface UpkeepParts {
 const rebuildItemsPerSecond = 50_000
 const rebuildBytesPerSecond = 50e6
 
+const lookMilliseconds = 1000
+
 /** What a node does beside serving. */
 export class Upkeep {
   readonly evictions: EvictionWatch
@@ -45,7 +50,7 @@ export class Upkeep {
   readonly #purges: boolean
   readonly #retention: LogRetention
   readonly #antiEntropy: AntiEntropy
-  readonly #repairs: Rounds | undefined
+  readonly #repairs: readonly Rounds[]
 
   constructor(parts: UpkeepParts) {
     const { config, databases, applier, catalogue } = parts
@@ -90,13 +95,27 @@ export class Upkeep {
     const antiEntropy = this.#composeAntiEntropy(parts)
     this.#antiEntropy = antiEntropy
     const { repair } = config.upkeep
-    this.#repairs = repair.enabled
-      ? new Rounds((signal) => antiEntropy.round(signal), repair.pauseSeconds * 1000)
-      : undefined
+    this.#repairs = repair.enabled ? this.#composeRepairs(applier, repair.pauseSeconds * 1000) : []
+  }
+
+  #composeRepairs(applier: Applier, pauseMilliseconds: number): Rounds[] {
+    const antiEntropy = this.#antiEntropy
+    const afterReplay = new AfterReplay({
+      antiEntropy,
+      lastRebuild: () => applier.lastRebuild,
+      pauseMilliseconds,
+    })
+    const regular = async (signal: AbortSignal): Promise<void> => {
+      await antiEntropy.round(signal)
+    }
+    return [
+      new Rounds(regular, pauseMilliseconds),
+      new Rounds((signal) => afterReplay.look(signal), Math.min(lookMilliseconds, pauseMilliseconds)),
+    ]
   }
 
   #composeAntiEntropy(parts: UpkeepParts): AntiEntropy {
-    const { config, databases, applier, peers, reporter, searchServerId } = parts
+    const { config, databases, applier, peers, mutations, reporter, searchServerId } = parts
     const { keysPerSecondMax, timeSharePercentMax, searchLog } = config.upkeep.repair
     const logger = parts.logger.child({ part: 'repair' })
     const heartbeatMilliseconds = config.databases.heartbeatSeconds * 1000
@@ -105,6 +124,7 @@ export class Upkeep {
       contents: applier,
       log: applier.log,
       peers,
+      mutations,
       logValues: searchLog
         ? new LogSearch({ databases, serverId: searchServerId, logger, heartbeatMilliseconds })
         : undefined,
@@ -113,12 +133,17 @@ export class Upkeep {
     })
   }
 
+  /** Keys that this node told the directory are gone, by the namespace's name. */
+  get gone(): ReadonlyMap<string, number> {
+    return this.#antiEntropy.gone
+  }
+
   start(): void {
     this.#sweeper.start()
     if (this.#purges) this.#purge.start()
     this.evictions.start()
     this.#retention.start()
-    this.#repairs?.start()
+    for (const rounds of this.#repairs) rounds.start()
   }
 
   stop(): void {
@@ -126,7 +151,7 @@ export class Upkeep {
     this.#purge.stop()
     this.evictions.stop()
     this.#retention.stop()
-    this.#repairs?.stop()
+    for (const rounds of this.#repairs) rounds.stop()
   }
 
   figures(): Figure[] {
@@ -149,12 +174,13 @@ export class Upkeep {
       ),
       {
         name: 'repairs_total',
-        help: 'Keys that differed from the directory, by what became of them; `superseded`: the log was about to put them right; `lost`: nobody has the value; `left`: absent while memcached evicts.',
+        help: 'Keys that differed from the directory, by what became of them; `superseded`: the log was about to put them right; `lost`: nobody has the value; `gone`: of these, told to the directory; `restored`: counters that nobody had, by the number in the directory; `left`: absent while memcached evicts.',
         kind: 'counter',
         labels: ['outcome'],
         read: () => {
-          const { repairedFromPeers, repairedFromLog, removed, superseded, lost, left } = figures
-          const named = { 'from-peer': repairedFromPeers, 'from-log': repairedFromLog, removed, superseded, lost, left }
+          const { repairedFromPeers, repairedFromLog, removed, superseded, lost, gone, restored, left } = figures
+          const repaired = { 'from-peer': repairedFromPeers, 'from-log': repairedFromLog, removed, superseded }
+          const named = { ...repaired, lost, gone, restored, left }
           return Object.entries(named).map(([outcome, value]) => ({ labels: { outcome }, value }))
         },
       },

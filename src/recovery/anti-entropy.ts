@@ -1,12 +1,14 @@
 import type { FollowedLog } from '../domain/followed-log.ts'
-import type { HeldContents } from '../domain/contents-access.ts'
-import { describeError } from '../domain/errors.ts'
-import type { FoundValue, LogValues } from '../domain/log-values.ts'
+import type { ContentsAccess, HeldContents } from '../domain/contents-access.ts'
+import { describeError, WhiteholeError } from '../domain/errors.ts'
+import type { FoundValue, LogValues, WantedValue } from '../domain/log-values.ts'
 import type { ItemKey } from '../domain/key.ts'
+import type { Mutations, MutationSession } from '../domain/mutations.ts'
 import type { PeerReads } from '../domain/peer-reads.ts'
 import { Pace, type PaceLimits } from '../runtime/pace.ts'
 import type { Logger } from '../runtime/logger.ts'
 import { DirectoryView, type Subject } from './directory-view.ts'
+import { tellGone } from './gone-keys.ts'
 import { ItemReads } from './item-reads.ts'
 import type { Rechecked } from './recheck.ts'
 import { repair, repairBytes, type RepairPorts, type RepairResult, type Wanted } from './repair.ts'
@@ -19,6 +21,8 @@ export interface AntiEntropyOptions {
   readonly contents: HeldContents
   readonly log: FollowedLog
   readonly peers: PeerReads
+  /** Where the directory is told of keys that are gone. */
+  readonly mutations: Mutations
   /** Undefined: a value that no peer has is not looked for. */
   readonly logValues: LogValues | undefined
   readonly pace: PaceLimits
@@ -34,6 +38,8 @@ export type AntiEntropyAccess = Pick<
 export interface AntiEntropyLimits {
   /** Keys that are repaired at once. */
   readonly repairKeys: number
+  /** Keys whose peers are asked at once, after a replay: well below the questions that a node has under way at a time (peers.ts). */
+  readonly goneKeys: number
   readonly lagMilliseconds: number
   /** Keys whose value is looked for in the log in one pass, and what their values may take, in bytes. */
   readonly searchKeys: number
@@ -44,6 +50,7 @@ export interface AntiEntropyLimits {
 
 const defaultLimits: AntiEntropyLimits = {
   repairKeys: 50,
+  goneKeys: 100,
   lagMilliseconds: 30_000,
   searchKeys: 10_000,
   searchBytes: 16 * 1024 * 1024,
@@ -61,8 +68,20 @@ export interface AntiEntropyFigures {
   superseded: number
   /** Keys whose value no peer has, nor the log. */
   lost: number
+  /** Of those: told to the directory, so that they are no keys any more. */
+  gone: number
+  /** Counters that nobody had: the directory has their number. */
+  restored: number
   /** Absences that were left alone, because memcached evicts: room for them would be another key's. */
   left: number
+}
+
+export interface PassOptions {
+  /**
+   * All of the log that there is was replayed into this memcached a moment ago: what it lacks is not searched for there, be it a million
+   * keys.
+   */
+  readonly logReplayed: boolean
 }
 
 /**
@@ -70,7 +89,7 @@ export interface AntiEntropyFigures {
  * One at a time, at a bounded cost.
  *
  * Absent keys are put back only while memcached does not evict: else each would drive out another, for ever. They are the
- * evicted ones then, and a miss of an evicted key is right.
+ * evicted ones then, and a miss of an evicted key is right. What nobody has any more, nor the log, is deleted from the directory (gone-keys.ts).
  */
 export class AntiEntropy {
   readonly figures: AntiEntropyFigures = {
@@ -81,8 +100,15 @@ export class AntiEntropy {
     removed: 0,
     superseded: 0,
     lost: 0,
+    gone: 0,
+    restored: 0,
     left: 0,
   }
+  /** Keys that the directory was told are gone since this process began, by the namespace's name. */
+  readonly gone = new Map<string, number>()
+  /** Lost ones of the last pass that a peer may still hold: it did not answer. */
+  undecided = 0
+  #busy = false
   readonly #options: AntiEntropyOptions
   readonly #limits: AntiEntropyLimits
   readonly #lost = new Set<string>()
@@ -98,36 +124,79 @@ export class AntiEntropy {
     return this.#last
   }
 
-  /** Tells its failures: rejects only where `signal` was aborted. */
-  async round(signal: AbortSignal): Promise<void> {
-    if (this.#options.contents.access === undefined) return
+  /** Tells its failures: rejects only where `signal` was aborted. @returns whether the pass came to its end */
+  async round(signal: AbortSignal, given: PassOptions = { logReplayed: false }): Promise<boolean> {
+    if (this.#options.contents.access === undefined || this.#busy) return false
+    this.#busy = true
     try {
-      await this.pass(signal)
+      await this.pass(signal, given)
+      return true
     } catch (error) {
       signal.throwIfAborted()
       this.#options.logger.debug({ reason: describeError(error) }, 'a background verification was interrupted')
+      return false
+    } finally {
+      this.#busy = false
     }
   }
 
-  async pass(signal: AbortSignal): Promise<NodeVerification> {
+  async pass(signal: AbortSignal, { logReplayed }: PassOptions = { logReplayed: false }): Promise<NodeVerification> {
     const begun = performance.now()
+    // Before the pass's own connections are opened: if this life of memcached is over, so is the pass.
+    const held = this.#options.contents.access
+    if (held === undefined) throw new WhiteholeError('not-serving', 'there is nothing to verify yet')
     const access = await this.#options.open()
+    const session = this.#options.mutations.openSession()
+    let run: Pass | undefined
     try {
-      const run = await Pass.begin({ options: this.#options, limits: this.#limits, access, signal })
+      run = await Pass.begin({
+        options: this.#options,
+        limits: this.#limits,
+        access,
+        signal,
+        held,
+        session,
+        logReplayed,
+      })
       const verification = await run.verify()
-      const away = await run.finish((wanted) => this.#isLost(wanted))
-      for (const wanted of away) this.#note(wanted)
-      this.#count(run.results)
-      this.figures.lost += away.length
-      this.figures.left += run.left
+      await run.finish((wanted) => this.#isLost(wanted))
       this.figures.passes++
       this.figures.lastPassSeconds = (performance.now() - begun) / 1000
       this.#last = verification
-      this.#tell(run.results.length + away.length)
       return verification
     } finally {
+      session.close()
       access.close()
+      if (run !== undefined) this.#account(run)
     }
+  }
+
+  #account(run: Pass): void {
+    const { figures } = this
+    this.#count(run.results)
+    for (const wanted of run.lost) this.#note(wanted)
+    figures.lost += run.lost.length
+    figures.left += run.left
+    figures.restored += run.restored
+    this.undecided = run.undecided
+    let gone = 0
+    for (const [namespace, count] of run.gone) {
+      gone += count
+      this.gone.set(namespace, (this.gone.get(namespace) ?? 0) + count)
+    }
+    figures.gone += gone
+    this.#tell(run.results.length + run.lost.length)
+    if (gone === 0 && run.undecided === 0) return
+    const of = {
+      gone,
+      restoredCounters: run.restored,
+      undecided: run.undecided,
+      namespaces: Object.fromEntries(run.gone),
+    }
+    this.#options.logger.warn(
+      of,
+      'nobody has the values of some keys, nor has the log: the directory was told which are gone',
+    )
   }
 
   #count(results: readonly CountedResult[]): void {
@@ -161,22 +230,33 @@ interface PassParts {
   readonly limits: AntiEntropyLimits
   readonly access: AntiEntropyAccess
   readonly signal: AbortSignal
+  /** The life of memcached that this pass is about. */
+  readonly held: ContentsAccess
+  readonly session: MutationSession
+  readonly logReplayed: boolean
 }
 
 /** One pass's own memory. */
 class Pass {
   readonly results: CountedResult[] = []
   left = 0
+  /** Newly found to be lost. */
+  readonly lost: Wanted[] = []
+  readonly gone = new Map<string, number>()
+  restored = 0
+  undecided = 0
   readonly #parts: PassParts
   readonly #ports: RepairPorts
   readonly #items: ItemReads
   readonly #evictionsBefore: number
   readonly #wanted: Wanted[] = []
+  readonly #pace: Pace
   #wantedBytes = 0
   #waiting: Subject[] = []
 
   private constructor(parts: PassParts, given: { ports: RepairPorts; items: ItemReads; evictions: number }) {
     this.#parts = parts
+    this.#pace = new Pace(parts.options.pace)
     this.#ports = given.ports
     this.#items = given.items
     this.#evictionsBefore = given.evictions
@@ -193,38 +273,42 @@ class Pass {
 
   async verify(): Promise<NodeVerification> {
     const { options, access, signal } = this.#parts
-    const pace = new Pace(options.pace)
     const { close: _, ...given } = access
     const verification = await verifyNode({
       ...given,
       log: options.log,
       signal,
-      pace: (count) => pace.done(count, signal),
+      pace: (count) => this.#pace.done(count, signal),
       found: (difference) => this.#found(difference),
     })
     await this.#repairWaiting()
     return verification
   }
 
-  /** @returns what is lost: no peer has it, nor the log */
-  async finish(isLost: (wanted: Wanted) => boolean): Promise<Wanted[]> {
-    const { options, signal } = this.#parts
-    const wanted = this.#wanted.filter((one) => !isLost(one))
-    if (options.logValues === undefined || wanted.length === 0) return wanted
-    const values = await options.logValues.find(
-      wanted.map(({ subject, row }) => ({
-        namespaceId: subject.namespaceId,
-        itemKey: subject.itemKey,
-        key: row.key,
-        version: row.version,
-      })),
-      signal,
-    )
-    const lost: Wanted[] = []
-    for (const some of pieces(wanted, this.#parts.limits.repairKeys)) {
-      lost.push(...(await this.#repairFromLog(some, values)))
+  /** Looks in the log for what no peer has, and tells the directory what is not there either. */
+  async finish(isLost: (wanted: Wanted) => boolean): Promise<void> {
+    const { options, limits, signal } = this.#parts
+    const known: Wanted[] = []
+    const wanted: Wanted[] = []
+    for (const one of this.#wanted) (isLost(one) ? known : wanted).push(one)
+    if (options.logValues === undefined) {
+      this.lost.push(...wanted)
+    } else if (wanted.length > 0) {
+      const values = await options.logValues.find(wanted.map(valueOf), signal)
+      for (const some of pieces(wanted, limits.repairKeys)) this.lost.push(...(await this.#repairFromLog(some, values)))
     }
-    return lost
+    for (const some of pieces([...known, ...this.lost], limits.repairKeys)) await this.#tellGone(some)
+  }
+
+  async #tellGone(some: readonly Wanted[]): Promise<void> {
+    const { options, session, held } = this.#parts
+    const isServed = async (): Promise<boolean> => (await this.#items.hasState()) && !held.ended
+    const told = await tellGone(some, { session, peers: options.peers, isServed })
+    for (const [index, { subject }] of some.entries()) {
+      if (told[index] === 'gone') this.gone.set(subject.namespaceName, (this.gone.get(subject.namespaceName) ?? 0) + 1)
+      else if (told[index] === 'restored') this.restored++
+      else if (told[index] === 'undecided') this.undecided++
+    }
   }
 
   async #repairFromLog(some: readonly Wanted[], values: ReadonlyMap<ItemKey, FoundValue>): Promise<Wanted[]> {
@@ -248,16 +332,25 @@ class Pass {
       return
     }
     this.#waiting.push(subject)
-    if (this.#waiting.length >= this.#parts.limits.repairKeys) await this.#repairWaiting()
+    const { limits, logReplayed } = this.#parts
+    if (this.#waiting.length >= (logReplayed ? limits.goneKeys : limits.repairKeys)) await this.#repairWaiting()
   }
 
   async #repairWaiting(): Promise<void> {
     const waiting = this.#waiting
     this.#waiting = []
+    const away: Wanted[] = []
     for (const { outcome, wanted } of await repair(waiting, this.#ports)) {
-      if (wanted !== undefined) this.#want(wanted)
+      if (wanted !== undefined) away.push(wanted)
       else this.results.push({ outcome, fromLog: false })
     }
+    if (!this.#parts.logReplayed) {
+      for (const one of away) this.#want(one)
+      return
+    }
+    await this.#tellGone(away)
+    // Nearly all of it was waiting for others, one piece at a time: no work of this node that would have to be paid with a pause.
+    if (away.length > 0) this.#pace.begin()
   }
 
   #want(wanted: Wanted): void {
@@ -266,6 +359,10 @@ class Pass {
     this.#wanted.push(wanted)
     this.#wantedBytes += repairBytes(wanted)
   }
+}
+
+function valueOf({ subject: { namespaceId, itemKey }, row: { key, version } }: Wanted): WantedValue {
+  return { namespaceId, itemKey, key, version }
 }
 
 function* pieces<T>(list: readonly T[], size: number): Generator<readonly T[]> {

@@ -18,6 +18,8 @@ export interface DirectoryRow {
   readonly flags: string
   readonly size: number
   readonly checksum: number
+  /** In decimal: what the value counts from, where it is a number. It may be written otherwise there ("007"). */
+  readonly number: string | undefined
 }
 
 /** Rows and generations of one instant: one statement, hence one snapshot. */
@@ -36,7 +38,7 @@ export interface Subject {
 
 const expiryLeft = 'IF(expire = 0, NULL, CAST(expire AS DECIMAL(20, 0)) - UNIX_TIMESTAMP(NOW(6)))'
 const columns = `mc_key, version >> ${versionLowBits} AS generation, CAST(version AS CHAR) AS version, ${expiryLeft} AS secondsLeft, expire AS expiry,
-  CAST(flags AS CHAR) AS flags, size, checksum`
+  CAST(flags AS CHAR) AS flags, size, checksum, CAST(number AS CHAR) AS number`
 
 /**
  * The directory of the database that a node follows, over one connection of its own (not a pool: `dirty` speaks of the next
@@ -97,7 +99,7 @@ export class DirectoryView {
     if (reading === 'dirty') await this.#connection.query('SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED')
     const found = await this.#query<RawRow & { id: Numeric }>(
       `SELECT ns_id AS id, NULL AS mc_key, generation, NULL AS version, NULL AS secondsLeft, NULL AS expiry, NULL AS flags, NULL AS size,
-         NULL AS checksum FROM mc_namespaces WHERE ns_id IN (?)
+         NULL AS checksum, NULL AS number FROM mc_namespaces WHERE ns_id IN (?)
        UNION ALL SELECT ns_id AS id, ${columns} FROM mc_stored_keys WHERE ${condition}`,
       [[...names.keys()], ...values],
     )
@@ -137,6 +139,7 @@ interface RawRow {
   readonly flags: string
   readonly size: Numeric
   readonly checksum: Numeric
+  readonly number: string | null
 }
 
 function parseRow(raw: RawRow): DirectoryRow {
@@ -149,6 +152,7 @@ function parseRow(raw: RawRow): DirectoryRow {
     flags: raw.flags,
     size: Number(raw.size),
     checksum: Number(raw.checksum),
+    number: raw.number ?? undefined,
   }
 }
 

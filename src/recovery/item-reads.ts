@@ -7,6 +7,8 @@ import { isLease, isLive, versionOf } from '../domain/local-reads.ts'
 import type { Namespaces } from '../domain/namespaces.ts'
 import type { SeenItem } from './verdict.ts'
 
+export const stateItemKey = '~whitehole' as ItemKey
+
 export interface ItemQuestion {
   readonly namespaceId: NamespaceId
   readonly itemKey: ItemKey
@@ -63,6 +65,12 @@ export class ItemReads {
       if (losses.has(name)) sum += Number(value)
     }
     return sum
+  }
+
+  /** A memcached that lost its contents has no state item, until a rebuild begins (docs/adr/0005-state-item.md). */
+  async hasState(): Promise<boolean> {
+    const { line } = await this.#connection.request(`mg ${stateItemKey} s`)
+    return line.startsWith('HD')
   }
 
   #readOne({ namespaceId, itemKey }: ItemQuestion): Promise<SeenItem> {

@@ -29,6 +29,8 @@ export interface NamespaceVerification {
   readonly orphan: number
   /** Written so often meanwhile that nothing could be said; no difference. */
   readonly unsettled: number
+  /** Could not be recovered: this node told the directory that they are gone, since it was started. Only there where it is not 0. */
+  readonly gone?: number
   readonly examples: readonly DifferenceExample[]
 }
 
@@ -63,6 +65,8 @@ export interface NodeFigures {
   readonly consistency: number
   /** Only there where it is not 0. */
   readonly unsettled?: number
+  /** As in NamespaceVerification: no difference any more. */
+  readonly gone?: number
   readonly examples: readonly DifferenceExample[]
 }
 
@@ -77,6 +81,7 @@ export function mergeVerifications(nodes: readonly NodeVerification[]): Verifica
       const consistency = consistencyOf(found)
       namespace.consistency = Math.min(namespace.consistency, consistency)
       const doubtful = unsettled === 0 ? {} : { unsettled }
+      const lost = found.gone === undefined ? {} : { gone: found.gone }
       namespace.nodes.push({
         name: node.name,
         present,
@@ -86,6 +91,7 @@ export function mergeVerifications(nodes: readonly NodeVerification[]): Verifica
         orphan,
         consistency,
         ...doubtful,
+        ...lost,
         examples,
       })
       byName.set(name, namespace)
@@ -125,7 +131,17 @@ function figures(node: NodeFigures): string {
   if (node.diverged > 0) parts.push(`${node.diverged} diverged`)
   if (node.orphan > 0) parts.push(count(node.orphan, 'orphan'))
   if (node.unsettled !== undefined) parts.push(`${node.unsettled} written too often to compare`)
+  if (node.gone !== undefined) parts.push(`${node.gone} could not be recovered, and are keys no more`)
   return parts.join(', ')
+}
+
+/** With what this node told the directory. */
+export function withGone(verification: NodeVerification, gone: ReadonlyMap<string, number>): NodeVerification {
+  const namespaces = verification.namespaces.map((one) => {
+    const told = gone.get(one.name)
+    return told === undefined ? one : { ...one, gone: told }
+  })
+  return { ...verification, namespaces }
 }
 
 function examplesOf(node: NodeFigures): string[] {

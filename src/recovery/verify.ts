@@ -2,14 +2,14 @@ import type { Connection } from 'mysql2/promise'
 import { type DumpedItem, dumpItems } from '../adapters/memcached-dump.ts'
 import type { MemcachedConnection } from '../adapters/memcached-connection.ts'
 import type { FollowedLog } from '../domain/followed-log.ts'
-import { composeItemKey, type ItemKey, type Key } from '../domain/key.ts'
+import { composeItemKey, type Key } from '../domain/key.ts'
 import { isLease, isLive } from '../domain/local-reads.ts'
 import type { Namespace } from '../domain/namespace.ts'
 import type { Namespaces } from '../domain/namespaces.ts'
 import { formatPosition } from '../domain/position.ts'
 import { type DirectoryRow, DirectoryView, type Subject } from './directory-view.ts'
 import { HashedKeys } from './hashed-keys.ts'
-import { ItemReads } from './item-reads.ts'
+import { ItemReads, stateItemKey } from './item-reads.ts'
 import { recheck, type Rechecked, type RecheckSources } from './recheck.ts'
 import { Tally } from './tally.ts'
 import { judge, livenessOf } from './verdict.ts'
@@ -224,6 +224,3 @@ async function compareItems(verifying: Verifying, subjects: readonly Subject[]):
     await verifying.options.found?.(one)
   }
 }
-
-/** docs/adr/0005-state-item.md */
-const stateItemKey = '~whitehole' as ItemKey

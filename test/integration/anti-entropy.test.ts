@@ -22,6 +22,15 @@ describe('nodes that look after themselves', () => {
   })
   afterAll(async () => world?.remove())
 
+  const purgeLog = async (): Promise<void> => {
+    await world.primary.query('FLUSH BINARY LOGS')
+    const [{ File: file } = { File: '' }] = await world.primary.query<{ File: string }>('SHOW MASTER STATUS')
+    // A node's reader holds the elder file for a moment.
+    await until('the log to be purged', async () => {
+      await world.primary.query(`PURGE BINARY LOGS TO '${file}'`)
+      return (await world.primary.query('SHOW BINARY LOGS')).length === 1
+    })
+  }
   const spoil = (n: number, commands: string): Promise<string> =>
     world.node(n).memcached.ask(`${commands}mn\r\n`, /MN\r\n$/)
   const outcomes = async (outcome: string): Promise<number> => {
@@ -71,23 +80,35 @@ describe('nodes that look after themselves', () => {
     await spoil(2, 'ms default:everywhere 12 q\r\nthe last one\r\n')
   })
 
-  test('a value that neither a peer nor the log has is counted as lost, once', async () => {
+  test('a value that neither a peer nor the log has is counted as lost, once, and the directory is told that it is gone', async () => {
     await world.node(1).set('lost', 'for ever')
     await world.settled()
-    await world.primary.query('FLUSH BINARY LOGS')
-    const [{ File: file } = { File: '' }] = await world.primary.query<{ File: string }>('SHOW MASTER STATUS')
-    // A node's reader holds the elder file for a moment.
-    await until('the log to be purged', async () => {
-      await world.primary.query(`PURGE BINARY LOGS TO '${file}'`)
-      return (await world.primary.query('SHOW BINARY LOGS')).length === 1
-    })
+    await purgeLog()
     await spoil(2, 'md default:lost q\r\n')
     await spoil(1, 'md default:lost q\r\n')
     await until('the loss to be counted', async () => (await outcomes('lost')) === 1)
     const passes = await figure('whitehole_repair_passes_total\\{[^}]*\\}')
     await until('two more passes', async () => (await figure('whitehole_repair_passes_total\\{[^}]*\\}')) > passes + 1)
     expect(await outcomes('lost')).toBe(1)
-    await world.node(1).ask('delete lost\r\n')
+    expect(await outcomes('gone')).toBe(1)
+    await clean(1)
+    const { namespaces } = (await world.node(1).verify()) as { namespaces: { name: string; gone?: number }[] }
+    expect(namespaces.find(({ name }) => name === 'default')?.gone).toBe(1)
+    expect(await world.node(2).ask('replace lost 0 0 1\r\nx\r\n')).toBe('NOT_STORED\r\n')
+  })
+
+  test('a counter that neither a peer nor the log has comes back from the directory', async () => {
+    await world.node(1).set('counted', '41')
+    await world.node(1).ask('incr counted 1\r\n', /\r\n$/)
+    await world.settled()
+    await purgeLog()
+    await spoil(2, 'md default:counted q\r\n')
+    await spoil(1, 'md default:counted q\r\n')
+    await until('the counter to be back', async () => (await outcomes('restored')) === 1)
+    await world.settled()
+    expect(await world.node(1).get('counted')).toBe('42')
+    expect(await world.node(2).get('counted')).toBe('42')
+    await clean(1)
   })
 
   test('R19: a delete takes along what only a memcached still has, on every node', async () => {

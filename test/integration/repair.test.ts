@@ -309,6 +309,7 @@ describe.each(memcachedPaths)('a repair of %s', (path) => {
       flags: '0',
       size: entry.value.length,
       checksum: crc32(entry.value),
+      number: undefined,
     }
   }
 })

@@ -14,6 +14,7 @@ function row(changes: Partial<DirectoryRow> = {}): DirectoryRow {
     flags: '0',
     size: 2,
     checksum: 1,
+    number: undefined,
     ...changes,
   }
 }

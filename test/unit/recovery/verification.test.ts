@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import {
+  withGone,
   describeVerification,
   mergeVerifications,
   type NamespaceVerification,
@@ -102,5 +103,14 @@ describe('the merge of what nodes found', () => {
       'NOT consistent up to 0-1-10',
     ])
     expect(describeVerification(mergeVerifications([node()])).at(-1)).toBe('consistent up to 0-1-10')
+  })
+})
+
+describe('what could not be recovered', () => {
+  it('is told, and is no difference any more', () => {
+    const merged = mergeVerifications([withGone(node(), new Map([['default', 7]])), node({ name: 'node2' })])
+    expect(merged.namespaces[0]?.nodes.map(({ gone }) => gone)).toEqual([7, undefined])
+    expect(verificationExitCode(merged)).toBe(0)
+    expect(describeVerification(merged).join('\n')).toContain('7 could not be recovered')
   })
 })
