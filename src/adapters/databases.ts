@@ -1,7 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { type Connection, type ConnectionOptions, createConnection } from 'mysql2/promise'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
+import { type History, holds, parseHistory, strays } from '../domain/history.ts'
 import { covers, type Dialect, formatPosition, parsePosition, type Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
+import { ownedGtids } from './server-position.ts'
 
 export interface DatabaseAddress {
   readonly host: string
@@ -38,6 +41,8 @@ export interface DatabaseProbe {
   readonly semiSyncPrimary: boolean
   /** Everything in its own binlog: MariaDB `gtid_binlog_pos`, MySQL `gtid_executed`. */
   readonly position: Position
+  /** At or beyond everything that a reader of its log could have seen before it was asked. */
+  readonly history: History
   /** Its clock, in Unix seconds with a fraction … */
   readonly clockSeconds: number
   /** … at this reading of `performance.now()`: the middle of the question's round trip. */
@@ -53,6 +58,8 @@ export interface ProbeResult {
 const connectTimeoutMillisecondsDefault = 2000
 /** The others, once one has given the answer that is sought: they may contradict it. */
 const othersMilliseconds = 200
+/** Longer than a replica can be told of a transaction before its primary knows it. */
+const confirmMilliseconds = 300
 
 /**
  * The databases of one deployment, a list of addresses. Which of them is the primary and which one to follow is asked each time
@@ -62,6 +69,8 @@ const othersMilliseconds = 200
 export class Databases {
   #access: DatabaseAccess
   readonly #logger: Logger | undefined
+  /** Of a managed pair's primary. An isolated one that is still writable has an older one. */
+  #epochSeen = 0
 
   constructor(access: DatabaseAccess, logger?: Logger) {
     this.#access = access
@@ -156,7 +165,7 @@ export class Databases {
     const [primary] = writable
     if (writable.length > 1) {
       const latest = this.access.topology === 'pair' ? await this.#latest(writable) : undefined
-      if (latest !== undefined) return latest
+      if (latest !== undefined && latest.epoch > 0) return latest.probe
       const names = writable.map(({ address }) => formatDatabaseAddress(address)).join(' and ')
       throw new WhiteholeError('database-away', `more than one database is writable: ${names}; exactly one may be`)
     }
@@ -172,13 +181,30 @@ export class Databases {
    * the standby may never get (DESIGN §7, Rewind). A database that lacks something of `position` is not chosen: the caller waits
    * and asks again.
    * @param avoid addresses (as text) that the caller has tried in vain; taken only where nothing else serves
-   * @throws WhiteholeError `database-away`, with the reason of each address
+   * @param claims what else the caller has seen of the log
+   * @throws WhiteholeError `database-away`, with the reason of each address; `log-diverged` where the primary never had `position` or a claim
    */
-  async findSource(position: Position | undefined, avoid: ReadonlySet<string> = new Set()): Promise<DatabaseProbe> {
+  async findSource(
+    position: Position | undefined,
+    avoid: ReadonlySet<string> = new Set(),
+    claims: readonly Position[] = [],
+  ): Promise<DatabaseProbe> {
     const reasons: string[] = []
     const candidates: DatabaseProbe[] = []
-    for (const { address, probe, error } of await this.#probeUntil((one) => this.#unfit(one, position) === undefined)) {
-      const refusal = probe === undefined ? describeError(error) : this.#unfit(probe, position)
+    const results = await this.probeAll()
+    const reference = await this.#reference(results)
+    await this.#mustHold(reference, position === undefined ? claims : [position, ...claims])
+    // In a pair the monitor looks after standbys that went astray.
+    const astray =
+      this.access.topology === 'external'
+        ? await this.#strays(
+            results.flatMap(({ probe }) => (probe === undefined ? [] : [probe])),
+            reference,
+          )
+        : []
+    for (const { address, probe, error } of results) {
+      const unfit = probe === undefined ? describeError(error) : this.#unfit(probe, position)
+      const refusal = unfit ?? (probe !== undefined && astray.includes(probe) ? strayReason : undefined)
       if (probe !== undefined && refusal === undefined) candidates.push(probe)
       else reasons.push(reason(address, refusal ?? ''))
     }
@@ -195,27 +221,118 @@ export class Databases {
   }
 
   /**
-   * Whether a node of a pair that follows `address` must leave it: a primary that waits for its standby (what it shows may never get there),
-   * or a standby whose primary goes on without it. Undefined: stay, also where nobody can tell.
+   * Whether a node that follows `address`, and has seen `seen` of the log, must leave it: in a pair a primary that waits for its standby (what it
+   * shows may never get there), or a standby whose primary goes on without it; else a database that has what the primary lacks;
+   * `log-diverged` where the node itself does. `verified`: a primary was found that has all that was seen.
    */
-  async whyLeave(address: DatabaseAddress): Promise<string | undefined> {
-    if (this.access.topology !== 'pair') return undefined
-    const results = await this.#probeUntil((one) => one.writable)
-    const probes = results.flatMap(({ probe }) => (probe === undefined ? [] : [probe]))
-    const current = probes.find((probe) => formatDatabaseAddress(probe.address) === formatDatabaseAddress(address))
-    if (current === undefined) return undefined
+  async review(
+    address: DatabaseAddress,
+    seen: readonly Position[],
+  ): Promise<{ readonly leave: WhiteholeError | undefined; readonly verified: boolean }> {
+    const results = await this.probeAll()
+    const reference = await this.#reference(results)
+    try {
+      await this.#mustHold(reference, seen)
+    } catch (error) {
+      if (error instanceof WhiteholeError) return { leave: error, verified: false }
+      throw error
+    }
+    const text = formatDatabaseAddress(address)
+    const current = results.find((one) => formatDatabaseAddress(one.address) === text)?.probe
+    const why = current === undefined ? undefined : await this.#whyLeave(current, results, reference)
+    const leave = why === undefined ? undefined : new WhiteholeError('database-away', why)
+    return { leave, verified: reference !== undefined }
+  }
+
+  async #whyLeave(
+    current: DatabaseProbe,
+    results: readonly ProbeResult[],
+    reference: DatabaseProbe | undefined,
+  ): Promise<string | undefined> {
+    if (this.access.topology === 'external') {
+      const [stray] = await this.#strays([current], reference)
+      return stray === undefined ? undefined : strayReason
+    }
     if (current.writable && current.semiSyncPrimary) return 'it is the primary of a pair, and nodes follow the standby'
-    const alone = probes.filter(acknowledgesAlone)
+    const alone = results.flatMap(({ probe }) => (probe !== undefined && acknowledgesAlone(probe) ? [probe] : []))
     if (current.writable || alone.length !== 1 || alone[0] === current) return undefined
     return 'the primary acknowledges without this standby'
   }
 
+  /**
+   * Of what a node has seen of the log, is there something that the primary never had, and so never will? Undefined where nobody can tell
+   * who the primary is.
+   */
+  async lost(seen: readonly Position[]): Promise<boolean | undefined> {
+    const reference = await this.#reference(await this.probeAll())
+    if (reference === undefined) return undefined
+    try {
+      await this.#mustHold(reference, seen)
+      return false
+    } catch (error) {
+      if (error instanceof WhiteholeError && error.code === 'log-diverged') return true
+      throw error
+    }
+  }
+
+  /** Whose log is the true one; undefined where none or more than one is writable. */
+  async #reference(results: readonly ProbeResult[]): Promise<DatabaseProbe | undefined> {
+    const probes = results.flatMap(({ probe }) => (probe === undefined ? [] : [probe]))
+    // Writable or not yet: there is no other.
+    if (this.access.topology === 'single') return probes[0]
+    const writable = probes.filter((probe) => probe.writable)
+    if (this.access.topology === 'external') return writable.length === 1 ? writable[0] : undefined
+    const latest = writable.length === 0 ? undefined : await this.#latest(writable)
+    if (latest === undefined || latest.epoch < this.#epochSeen) return undefined
+    this.#epochSeen = latest.epoch
+    return latest.probe
+  }
+
+  /**
+   * Asked twice before it counts: a primary that is about to stop being one, and one that was asked before it had what its replica told, must
+   * not cost a node its contents.
+   */
+  async #mustHold(reference: DatabaseProbe | undefined, seen: readonly Position[]): Promise<void> {
+    const lacks = (probe: DatabaseProbe): Position | undefined =>
+      seen.find((position) => position.dialect === probe.dialect && !holds(probe.history, position))
+    if (reference === undefined || lacks(reference) === undefined) return
+    await delay(confirmMilliseconds)
+    const again = await this.#reference(await this.probeAll())
+    const missing = again === undefined ? undefined : lacks(again)
+    if (again === undefined || !sameAddress(again, reference) || missing === undefined) return
+    const address = formatDatabaseAddress(again.address)
+    throw new WhiteholeError('log-diverged', `the primary ${address} never had all of ${formatPosition(missing)}`)
+  }
+
+  /** Those that answer, save those that have what the primary lacks. */
+  async probeTrue(): Promise<DatabaseProbe[]> {
+    const results = await this.probeAll()
+    const probes = results.flatMap(({ probe }) => (probe === undefined ? [] : [probe]))
+    const strayed = new Set(await this.#strays(probes, await this.#reference(results)))
+    return probes.filter((probe) => !strayed.has(probe))
+  }
+
+  /** The primary is asked again, after they were: then it has whatever a replica of it told. */
+  async #strays(probes: readonly DatabaseProbe[], reference: DatabaseProbe | undefined): Promise<DatabaseProbe[]> {
+    if (reference === undefined) return []
+    const stray = (probe: DatabaseProbe, primary: DatabaseProbe): boolean =>
+      probe.dialect === primary.dialect && strays(probe.history, primary.history)
+    const suspects = probes.filter((probe) => stray(probe, reference))
+    if (suspects.length === 0) return []
+    const again = await this.#reference(await this.probeAll())
+    if (again === undefined || !sameAddress(again, reference)) return []
+    return suspects.filter((probe) => stray(probe, again))
+  }
+
   /** A primary that was replaced and came back still writable has an older epoch; it acknowledges nothing, but may be seen. */
-  async #latest(writable: readonly DatabaseProbe[]): Promise<DatabaseProbe | undefined> {
+  async #latest(
+    writable: readonly DatabaseProbe[],
+  ): Promise<{ readonly probe: DatabaseProbe; readonly epoch: number } | undefined> {
     const epochs = await Promise.all(writable.map((probe) => this.#epoch(probe.address).catch(() => 0)))
     const highest = Math.max(...epochs)
     const those = writable.filter((_, index) => epochs[index] === highest)
-    return highest > 0 && those.length === 1 ? those[0] : undefined
+    const [probe] = those
+    return probe !== undefined && those.length === 1 ? { probe, epoch: highest } : undefined
   }
 
   async #epoch(address: DatabaseAddress): Promise<number> {
@@ -236,7 +353,9 @@ export class Databases {
     }
     if (position === undefined) return undefined
     if (position.dialect !== probe.dialect) return `it speaks ${probe.dialect}, the position is ${position.dialect}'s`
-    if (covers(probe.position, position)) return undefined
+    if (covers(probe.position, position)) {
+      return holds(probe.history, position) ? undefined : `its log never had ${formatPosition(position)}`
+    }
     return `it has ${formatPosition(probe.position) || 'nothing'} and not yet ${formatPosition(position)}`
   }
 
@@ -256,11 +375,11 @@ export class Databases {
       "SHOW GLOBAL VARIABLES LIKE 'rpl\\_semi\\_sync\\_%\\_enabled'",
     )
     const asked = performance.now()
-    const variable = dialect === 'mariadb' ? '@@global.gtid_binlog_pos' : '@@global.gtid_executed'
     const [state] = await this.#rows<{ clock: string; position: string }>(
       connection,
-      `SELECT UNIX_TIMESTAMP(NOW(6)) AS clock, ${variable} AS position`,
+      `SELECT UNIX_TIMESTAMP(NOW(6)) AS clock, ${dialect === 'mariadb' ? '@@global.gtid_binlog_pos' : '@@global.gtid_executed'} AS position`,
     )
+    const history = await this.#history(connection, dialect)
     if (state === undefined) throw new Error('the database gave no answer')
     return {
       address,
@@ -271,8 +390,26 @@ export class Databases {
       replica: replicas.length > 0,
       semiSyncPrimary: semiSync.some((one) => /_(master|source)_/.test(one.Variable_name) && one.Value === 'ON'),
       position: readPosition(dialect, state.position),
+      history,
       clockSeconds: Number(state.clock),
       clockSampledAtMilliseconds: (asked + performance.now()) / 2,
+    }
+  }
+
+  /** Owned first: a transaction is in the log before it is executed, and leaves one for the other in an instant. */
+  async #history(connection: Connection, dialect: Dialect): Promise<History> {
+    const texts: string[] = []
+    const variables =
+      dialect === 'mariadb' ? ['gtid_binlog_state', 'gtid_slave_pos'] : ['gtid_owned', 'gtid_executed']
+    for (const variable of variables) {
+      const [row] = await this.#rows<{ text: string | null }>(connection, `SELECT @@global.${variable} AS text`)
+      const text = row?.text ?? ''
+      texts.push(...(variable === 'gtid_owned' ? ownedGtids(text) : [text]))
+    }
+    try {
+      return parseHistory(dialect, texts.join(','))
+    } catch (error) {
+      throw unreadable(error)
     }
   }
 
@@ -291,14 +428,24 @@ function acknowledgesAlone({ writable, semiSyncPrimary }: DatabaseProbe): boolea
   return writable && !semiSyncPrimary
 }
 
+const strayReason = 'it has transactions that the primary lacks'
+
+function sameAddress(a: DatabaseProbe, b: DatabaseProbe): boolean {
+  return formatDatabaseAddress(a.address) === formatDatabaseAddress(b.address)
+}
+
 function readPosition(dialect: Dialect, text: string): Position {
   try {
     return parsePosition(dialect, text)
   } catch (error) {
-    throw new WhiteholeError('log-unreadable', "its set of GTIDs can't be read; tagged GTIDs are not supported", {
-      cause: error,
-    })
+    throw unreadable(error)
   }
+}
+
+function unreadable(cause: unknown): WhiteholeError {
+  return new WhiteholeError('log-unreadable', "its set of GTIDs can't be read; tagged GTIDs are not supported", {
+    cause,
+  })
 }
 
 /** `host:port`, `[ipv6]:port`. */

@@ -33,6 +33,8 @@ export interface ApplierOptions {
   readonly memcachedTimeoutMilliseconds: number
   /** Above it the node does not serve; undefined: whatever its lag. */
   readonly maxLagSeconds: number | undefined
+  /** Positions from before are of no use: the primary never had them. */
+  readonly onRewind: () => void
   readonly logger: Logger
 }
 
@@ -68,7 +70,12 @@ export class Applier implements ServedContents, HeldContents {
   #failure: string | undefined
   #lastAppliedSeconds = 0
   #targets: Position[] = []
+  /** What the state item of this life of the connection said at first that memcached may contain; a MariaDB position forgets what came before. */
+  #begunWith: readonly Position[] = []
   #rebuilds = 0
+  #rewinds = 0
+  /** Grows with each rewind, and never falls below that of the peer whose items were taken. */
+  #epoch = 0
   #lock: { release(): void } | undefined
   #rebuild:
     | { readonly since: number; readonly entriesBefore: number; peer?: string; keys: number; truncated: boolean }
@@ -81,7 +88,9 @@ export class Applier implements ServedContents, HeldContents {
     this.#given = options
     const { databases, serverIds, logger, heartbeatMilliseconds } = options
     this.#restart = new MemcachedRestart(options.memcached.restartCommand, logger)
-    this.#scout = new Scout({ databases, serverId: serverIds.scout, log: this.log, logger, heartbeatMilliseconds })
+    this.#scout = new Scout({ databases, serverId: serverIds.scout, log: this.log, logger, heartbeatMilliseconds,
+      diverged: () => this.#forgetSeen(),
+    })
   }
 
   get state(): NodeState {
@@ -108,6 +117,11 @@ export class Applier implements ServedContents, HeldContents {
 
   get rebuilds(): number {
     return this.#rebuilds
+  }
+
+  /** Times that this node had applied what the primary never had. */
+  get rewinds(): number {
+    return this.#rewinds
   }
 
   /** The last finished one: from its begin to serving. */
@@ -233,7 +247,8 @@ export class Applier implements ServedContents, HeldContents {
         return 'as found'
       }
       const purged = error instanceof WhiteholeError && error.code === 'log-purged'
-      const untrusted = purged || error instanceof ContentsGone
+      const rewound = error instanceof WhiteholeError && error.code === 'log-diverged' && (await this.#rewind())
+      const untrusted = purged || rewound || error instanceof ContentsGone
       const reason = describeError(error)
       // Once a reason: memcached may be away for hours, and is looked for ten times a second.
       if (reason !== this.#interruptedBy)
@@ -249,6 +264,35 @@ export class Applier implements ServedContents, HeldContents {
     }
   }
 
+  /**
+   * The primary never had something that was seen here. Where that is in memcached, all of it is thrown away; a floor alone is forgotten.
+   * @returns whether the contents are worth nothing
+   */
+  async #rewind(): Promise<boolean> {
+    const apply = this.#apply?.apply
+    this.#forgetSeen()
+    if (apply === undefined) return false
+    // Undefined: nobody can tell now; the state item says the same when it is asked again.
+    const inMemcached = [...this.#begunWith, apply.contains, apply.mayContain]
+    const lost = await this.#given.databases.lost(inMemcached).catch(() => undefined)
+    if (lost !== true) return false
+    this.#rewinds++
+    this.#epoch = apply.epoch + 1
+    const position = formatPosition(apply.mayContain)
+    this.#given.logger.warn({ position, epoch: this.#epoch }, 'ahead of the primary: what it never had is thrown away')
+    return true
+  }
+
+  /** Floors that can never be reached again, here and for what peers answered; the scout begins at the primary's present end. */
+  #forgetSeen(): void {
+    this.#scout.stop()
+    this.#servedHorizon = undefined
+    this.#targets = [...this.#begunWith]
+    this.log.forget()
+    this.#given.onRewind()
+    if (!this.serving) this.#scout.start()
+  }
+
   async #open(signal: AbortSignal): Promise<MemcachedSession> {
     this.#scout.start()
     const { memcached, dataDirectory, memcachedTimeoutMilliseconds: timeoutMilliseconds } = this.#given
@@ -262,6 +306,7 @@ export class Applier implements ServedContents, HeldContents {
 
   async #prepare(session: MemcachedSession, contents: 'as found' | 'untrusted', signal: AbortSignal): Promise<Apply> {
     const { catalogue, batchItemsMax, batchBytesMax, logger } = this.#given
+    this.#begunWith = []
     const found = contents === 'as found' ? await session.readState() : undefined
     const clock = {
       databaseNowSeconds: () => this.clock.nowSeconds(),
@@ -283,10 +328,11 @@ export class Applier implements ServedContents, HeldContents {
     const { databases, refills } = this.#given
     const { counters, clock: databaseClock } = this
     const rebuilt = await rebuild(
-      { session, catalogue, databases, clock: databaseClock, counters, refills, logger },
+      { session, catalogue, databases, clock: databaseClock, counters, refills, logger, epoch: this.#epoch },
       signal,
     )
     const { contains, mayContain, epoch, peer, keys, longerLog, truncated } = rebuilt
+    this.#epoch = epoch
     this.#rebuild = { ...this.#rebuild, keys, truncated, ...(peer === undefined ? {} : { peer }) }
     this.#aim(mayContain)
     const apply = new Apply({ ...shared, contains, mayContain, epoch })
@@ -303,6 +349,7 @@ export class Applier implements ServedContents, HeldContents {
       databases,
       serverId: serverIds.applier,
       start: apply.contains,
+      claims: () => this.#seen(apply),
       signal,
       logger,
       heartbeatMilliseconds,
@@ -326,8 +373,15 @@ export class Applier implements ServedContents, HeldContents {
     }
   }
 
+  /** All that must be in the primary's log. */
+  #seen(apply: Apply): readonly Position[] {
+    const more = [...this.#targets, this.#servedHorizon, this.log.position]
+    return [...this.#begunWith, apply.mayContain, ...more.filter((position) => position !== undefined)]
+  }
+
   /** Beside what was seen when this node served last. */
   #aim(target: Position): void {
+    this.#begunWith = [target]
     this.#targets = this.#servedHorizon === undefined ? [target] : [target, this.#servedHorizon]
   }
 

@@ -33,6 +33,11 @@ export class FollowedPosition implements FollowedLog {
     }
   }
 
+  /** It was a place in a log that is not the primary's. Whoever waits for one there waits in vain until its own time is over. */
+  forget(): void {
+    this.#position = undefined
+  }
+
   whenReached(target: Position, timeoutMilliseconds: number): Promise<void> {
     if (this.#position !== undefined && covers(this.#position, target)) return Promise.resolve()
     return new Promise((resolve, reject) => {

@@ -25,6 +25,8 @@ export interface LogStreamOptions {
   readonly transactionBytesMax?: number
   /** What may wait to be fetched, in bytes of memory; the source is not read on above it. One transaction may go beyond. */
   readonly bufferBytesMax?: number
+  /** What else the caller has seen of this log: where the primary lacks any of it, the iteration ends with `log-diverged`. */
+  readonly claims?: () => readonly Position[]
   /** The source replicates a part of the databases alone: gaps in its numbers are no loss. */
   readonly filteredSource?: boolean
   /** See wire/binlog/decoder.ts. */
@@ -52,7 +54,7 @@ const reviewMilliseconds = 1000
 /**
  * What has been committed, in order, from a position on and without an end: each step gives all that has arrived meanwhile.
  * Reconnects by itself, from the last transaction that was fetched whole, to whichever database then serves. Throws only where a
- * person or a rebuild is needed: `log-unreadable`, `log-purged`.
+ * person or a rebuild is needed: `log-unreadable`, `log-purged`, `log-diverged` (what was read is not in the new primary's log).
  */
 export async function* followLog(options: LogStreamOptions): AsyncGenerator<LogChunk[], void, undefined> {
   const follower = new LogFollower(options)
@@ -74,6 +76,8 @@ interface Link {
   readonly sinceMilliseconds: number
   /** The source has begun to send what we lack, or there is nothing: from here on a heartbeat means that no more has been committed. */
   begun: boolean
+  /** What was seen before this link, until a primary was found that has it. */
+  claims: readonly Position[]
   binlog: BinlogConnection | undefined
   failure: Error | undefined
 }
@@ -142,14 +146,15 @@ class LogFollower {
     const wanted = this.#position === 'oldest' ? undefined : this.#position
     let address: string | undefined
     try {
-      const probe = await databases.findSource(wanted, this.#avoid)
+      const claims = this.#options.claims?.() ?? []
+      const probe = await databases.findSource(wanted, this.#avoid, claims)
       address = formatDatabaseAddress(probe.address)
       const purged = this.#purged.get(address)
       // The best that is left has already said no.
       if (purged !== undefined) throw purged
       const from = wanted ?? (await oldestPosition(databases, probe))
       if (this.#options.signal.aborted) return
-      const link = this.#newLink(probe, from)
+      const link = this.#newLink(probe, from, wanted === undefined ? claims : [wanted, ...claims])
       const handlers = this.#handlers(link)
       const request = {
         address: probe.address,
@@ -178,23 +183,31 @@ class LogFollower {
 
   /**
    * Roles change while a source is followed. Asked again at once, too: whoever makes a primary wait for its standby first does so and then
-   * ends the readers that it finds; one that comes too late to be found sees it here.
+   * ends the readers that it finds; one that comes too late to be found sees it here. And a source that lives on while another database
+   * becomes primary without its last transactions.
    */
   #review(link: Link): void {
     const look = async (): Promise<void> => {
-      const why = await this.#options.databases.whyLeave(link.probe.address).catch(() => undefined)
+      const why = await this.#whyLeave(link).catch(() => undefined)
       if (this.#link !== link || this.#options.signal.aborted) return
       if (why === undefined) {
         setTimeout(() => void look(), reviewMilliseconds).unref()
         return
       }
-      link.failure ??= new WhiteholeError('database-away', why)
+      link.failure ??= why
       this.#wake()
     }
-    if (this.#options.databases.access.topology === 'pair') void look()
+    if (this.#options.databases.access.topology !== 'single') void look()
   }
 
-  #newLink(probe: DatabaseProbe, from: Position): Link {
+  async #whyLeave(link: Link): Promise<WhiteholeError | undefined> {
+    const seen = this.#position === 'oldest' ? link.claims : [...link.claims, this.#position]
+    const { leave, verified } = await this.#options.databases.review(link.probe.address, seen)
+    if (verified) link.claims = []
+    return leave
+  }
+
+  #newLink(probe: DatabaseProbe, from: Position, claims: readonly Position[]): Link {
     const transactions = new Transactions({
       position: from,
       cut: this.#cut,
@@ -207,6 +220,7 @@ class LogFollower {
       transactions,
       sinceMilliseconds: performance.now(),
       begun: covers(from, probe.position),
+      claims,
       binlog: undefined,
       failure: undefined,
     }
@@ -246,6 +260,7 @@ class LogFollower {
   async #failed(error: Error, address: string | undefined): Promise<void> {
     const { logger, signal } = this.#options
     if (signal.aborted) return
+    if (error instanceof WhiteholeError && error.code === 'log-diverged') throw error
     if (address !== undefined && !this.#tolerates(error, address)) throw error
     this.#attempts += 1
     const ceiling = Math.min(retryMillisecondsMax, retryMillisecondsFirst * 2 ** Math.min(this.#attempts, 10))

@@ -26,8 +26,8 @@ export async function findLongerLog(
   // Domains are not ordered among each other: in another database's log the part before `to` has no end.
   if (to.dialect === 'mariadb' && to.domains.size !== 1) return undefined
   let longest: LongerLog | undefined
-  for (const { probe } of await databases.probeAll()) {
-    if (probe === undefined || probe.dialect !== to.dialect || !covers(probe.position, to)) continue
+  for (const probe of await databases.probeTrue()) {
+    if (probe.dialect !== to.dialect || !covers(probe.position, to)) continue
     try {
       const from = await oldestPosition(databases, probe)
       const isEarlier = covers(longest?.from ?? to, from) && !samePosition(longest?.from ?? to, from)

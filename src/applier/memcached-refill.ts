@@ -1,6 +1,7 @@
 import type { WritableCatalogue } from '../domain/catalogue.ts'
 import type { RefillHead, RefillSink } from '../domain/donation.ts'
 import { WhiteholeError } from '../domain/errors.ts'
+import type { Position } from '../domain/position.ts'
 import { failpoint, failpointArmed } from '../runtime/failpoints.ts'
 import { readItems } from '../wire/peer/item-stream.ts'
 import type { ApplyCounters } from './apply.ts'
@@ -14,6 +15,8 @@ export interface MemcachedRefillOptions {
   readonly counters: ApplyCounters
   /** Of the databases' clock. */
   readonly sampleClock: (clockSeconds: number) => void
+  /** Is the primary without something of it? */
+  readonly isLost: (position: Position) => Promise<boolean>
 }
 
 /** What is left of its time counts, not what its client gave it. */
@@ -37,6 +40,10 @@ export class MemcachedRefill implements RefillSink {
 
   get needsVersions(): boolean {
     return this.#given.session.itemCasIsVersion
+  }
+
+  async refuses(position: Position): Promise<boolean> {
+    return this.#given.isLost(position)
   }
 
   async begin(head: RefillHead): Promise<void> {

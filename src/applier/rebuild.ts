@@ -20,6 +20,8 @@ export interface RebuildOptions {
   readonly counters: ApplyCounters
   readonly refills: Refills
   readonly logger: Logger
+  /** The contents belong to it at least. */
+  readonly epoch: number
 }
 
 /** What memcached contains now, and where its filling goes on. */
@@ -45,7 +47,7 @@ export async function rebuild(options: RebuildOptions, signal: AbortSignal): Pro
 }
 
 async function rebuildFromPeer(options: RebuildOptions, signal: AbortSignal): Promise<Rebuilt | undefined> {
-  const { session, catalogue, clock, counters, refills, logger } = options
+  const { session, catalogue, clock, counters, refills, databases, logger } = options
   const sink = new MemcachedRefill({
     session,
     catalogue,
@@ -55,11 +57,12 @@ async function rebuildFromPeer(options: RebuildOptions, signal: AbortSignal): Pr
       memcachedNowSeconds: () => session.nowSeconds(),
     },
     sampleClock: (seconds) => clock.sample(seconds),
+    isLost: async (position) => (await databases.lost([position]).catch(() => undefined)) === true,
   })
   const taken = await refills.run(sink, signal)
   if (taken === undefined) return undefined
   const { head, position, peer, keys } = taken
-  const marks = { contains: head.position, mayContain: position, epoch: head.epoch }
+  const marks = { contains: head.position, mayContain: position, epoch: Math.max(head.epoch, options.epoch) }
   await writeState(options, marks)
   failpoint('after-snapshot-before-log')
   logger.info({ peer, keys, from: formatPosition(head.position), to: formatPosition(position) }, 'took a peer’s items')
@@ -75,7 +78,7 @@ async function beginFromLog(options: RebuildOptions, signal: AbortSignal): Promi
   catalogue.reset(base, snapshot.namespaces)
   const longerLog = await findLongerLog(databases, snapshot.oldest, logger)
   const contains = longerLog?.from ?? snapshot.oldest
-  const marks = { contains, mayContain: snapshot.position, epoch: 0 }
+  const marks = { contains, mayContain: snapshot.position, epoch: options.epoch }
   await writeState(options, marks)
   const truncated = formatPosition(contains) !== ''
   if (truncated) {

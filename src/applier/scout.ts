@@ -1,5 +1,5 @@
 import type { Databases } from '../adapters/databases.ts'
-import { describeError } from '../domain/errors.ts'
+import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { LaneEntry, LogEntry } from '../domain/log-entry.ts'
 import type { Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
@@ -18,6 +18,8 @@ export class Scout {
     log: FollowedPosition
     logger: Logger
     heartbeatMilliseconds: number
+    /** What it has seen is not in the primary's log. */
+    diverged: () => void
   }
   #abort: AbortController | undefined
 
@@ -27,6 +29,7 @@ export class Scout {
     log: FollowedPosition
     logger: Logger
     heartbeatMilliseconds: number
+    diverged: () => void
   }) {
     this.#given = given
   }
@@ -50,7 +53,9 @@ export class Scout {
         await this.#follow(signal)
       } catch (error) {
         const reason = describeError(error)
-        if (!signal.aborted) this.#given.logger.debug({ reason }, 'the log cannot be watched while memcached is away')
+        if (signal.aborted) return
+        if (error instanceof WhiteholeError && error.code === 'log-diverged') this.#given.diverged()
+        this.#given.logger.debug({ reason }, 'the log cannot be watched while memcached is away')
       }
       await pause(500, signal)
     }

@@ -98,6 +98,11 @@ function applierFigures(applier: Applier): Figure[] {
     counter('applied_flushes_total', 'Flushes and creations of namespaces.', () => counters.flushes),
     counter('applied_batches_total', 'Batches sent to memcached.', () => counters.batches),
     counter('refused_items_total', 'Items that memcached had no memory for.', () => counters.refused),
+    counter(
+      'rewinds_total',
+      'Times that memcached was thrown away since it had what the primary never had.',
+      () => applier.rewinds,
+    ),
     counter('rebuilds_total', 'Times that memcached was filled anew.', () => applier.rebuilds),
     gauge(
       'rebuild_keys',

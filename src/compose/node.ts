@@ -286,6 +286,7 @@ class Node {
       heartbeatMilliseconds: given.heartbeatSeconds * 1000,
       ...applier,
       maxLagSeconds: applier.maxLagSeconds,
+      onRewind: () => this.#others.forgetFloors(),
       logger: this.#logger.child({ part: 'applier' }),
     })
   }

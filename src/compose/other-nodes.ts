@@ -23,12 +23,14 @@ export class OtherNodes {
   readonly #logger: Logger
   #missReads: RemoteReads | undefined
   #secondLook: SecondLook | undefined
+  readonly #databases: Databases
 
   constructor(given: { config: LoadedNodeConfig; databases: Databases; catalogue: Catalogue; logger: Logger }) {
     const { config, databases, catalogue } = given
     const { datacenter } = config
     this.#catalogue = catalogue
     this.#gateway = config.gateway
+    this.#databases = databases
     const logger = given.logger.child({ part: 'peers' })
     this.#logger = logger
     const self = registrationOf(config)
@@ -54,6 +56,7 @@ export class OtherNodes {
       namespaces: this.#catalogue,
       log: applier.log,
       lastHorizon: () => applier.horizon,
+      isLost: async (position) => (await this.#databases.lost([position])) === true,
     })
     const { onMiss, onMissMilliseconds } = this.#gateway
     if (onMiss === 'miss') return routed
@@ -67,6 +70,12 @@ export class OtherNodes {
       logger: this.#logger,
     })
     return this.#secondLook
+  }
+
+  /** What peers answered may be of a log that is not the primary's. */
+  forgetFloors(): void {
+    this.reads.forgetFloor()
+    this.#missReads?.forgetFloor()
   }
 
   /** Undefined where a miss is a miss. */

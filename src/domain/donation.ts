@@ -57,6 +57,8 @@ export interface Refills {
 export interface RefillSink {
   /** Does this memcached keep versions as its items' CAS? Then only a peer that knows them is of use. */
   readonly needsVersions: boolean
+  /** Who has seen this position is ahead of the primary: its items must not be taken (races.md R11). */
+  refuses(position: Position): Promise<boolean>
   /** Throws away what is there. */
   begin(head: RefillHead): Promise<void>
   /** A piece of the stream (wire/peer/item-stream.ts). Resolves once there is room for the next, with the number of its items. */

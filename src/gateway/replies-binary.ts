@@ -105,6 +105,7 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
   contended: busy,
   'log-unreadable': temporaryFailure,
   'log-purged': temporaryFailure,
+  'log-diverged': temporaryFailure,
   'log-gap': temporaryFailure,
   'bad-configuration': internalError,
   'bad-schema': internalError,

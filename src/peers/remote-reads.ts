@@ -35,6 +35,8 @@ export class RemoteReads {
   #waiting: Waiting[] = []
   #running = false
   #floor: Position | undefined
+  /** What the floor was raised to since it was last doubted. */
+  #raisedSince: Position | undefined
   #answered = 0
   #failed = 0
 
@@ -62,12 +64,23 @@ export class RemoteReads {
 
   raise(position: Position | undefined): void {
     if (position === undefined) return
+    this.#raisedSince = this.#raisedSince === undefined ? position : joinPositions(this.#raisedSince, position)
     this.#floor = this.#floor === undefined ? position : joinPositions(this.#floor, position)
   }
 
   /** This node's own memcached is above it. */
   forgetFloor(): void {
     this.#floor = undefined
+    this.#raisedSince = undefined
+  }
+
+  /** A peer may have answered with what a takeover then lost: nobody can reach that. What came while it was asked stays. Never rejects. */
+  async dropLostFloor(isLost: (position: Position) => Promise<boolean>): Promise<void> {
+    const suspect = this.#floor
+    if (suspect === undefined) return
+    this.#raisedSince = undefined
+    const lost = await isLost(suspect).catch(() => false)
+    if (lost) this.#floor = this.#raisedSince
   }
 
   /** Answers come in the order of the calls. */

@@ -15,6 +15,8 @@ export interface RoutedReadsOptions {
   readonly log: FollowedLog
   /** What clients may have seen of this node's memcached when it served last. */
   readonly lastHorizon: () => Position | undefined
+  /** Can a position never be reached again, since the primary never had it? */
+  readonly isLost: (position: Position) => Promise<boolean>
 }
 
 /** On the way back to the own memcached, reads wait so long at most: then they go to a peer again. */
@@ -155,7 +157,8 @@ export class RoutedReads implements LocalReads {
         back = own.serving
       }
     } catch {
-      // Not yet above the floor: peers answer on.
+      // Not yet above the floor: peers answer on. A peer may have answered with what a takeover then lost.
+      void remote.dropLostFloor(this.#options.isLost)
     }
     this.#road = back ? 'own' : 'peer'
     if (back) remote.forgetFloor()

@@ -80,6 +80,8 @@ export class Refill implements Refills {
   }
 }
 
+const ahead = 'it is ahead of the primary'
+
 type Taken = { readonly kind: 'whole'; readonly end: RefillEnd } | { readonly kind: 'busy' } | { readonly kind: 'lost' }
 
 interface TakingOptions {
@@ -153,6 +155,7 @@ class Taking {
     switch (frame.kind) {
       case 'head':
         if (this.#sink.needsVersions && !frame.head.versions) return 'its items carry no versions'
+        if (await this.#sink.refuses(frame.head.position)) return ahead
         await this.#begin(frame.head)
         return undefined
       case 'items':
@@ -187,13 +190,15 @@ class Taking {
     this.#tell()
   }
 
-  async #end(end: StreamEnd, keysBefore: number): Promise<RefillEnd> {
+  async #end(end: StreamEnd, keysBefore: number): Promise<RefillEnd | string> {
     const head = this.#head
     if (head === undefined) throw new Error('an end without a head')
     if (this.#keys - keysBefore !== end.keys)
       throw new Error(`${end.keys} items were sent, ${this.#keys - keysBefore} came`)
     // It went back in time while it gave: what came before is of a past that never was.
     if (end.epoch !== head.epoch) throw new Error('the peer was rewound')
+    // Asked once it has told all: it may have gone ahead while it gave.
+    if (await this.#sink.refuses(end.position)) return ahead
     await this.#into(() => this.#sink.settle())
     return { head, peer: this.#peer.name, position: end.position, keys: this.#keys }
   }

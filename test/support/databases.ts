@@ -213,6 +213,20 @@ export async function pairUp(primary: Database, standby: Database): Promise<void
   await primary.query(words.primary)
 }
 
+/** From now on its commits are answered before a replica has them. */
+export async function waitForNobody(primary: Database): Promise<void> {
+  const word = primary.engine === 'mariadb' ? 'master' : 'source'
+  await primary.query(`SET GLOBAL rpl_semi_sync_${word}_enabled=0`)
+}
+
+/** Starts a replica that was stopped as a primary: what the former one had beyond it is lost. */
+export async function promoteStopped(replica: Database): Promise<void> {
+  const isMariadb = replica.engine === 'mariadb'
+  await replica.launch([isMariadb ? '--skip-slave-start' : '--skip-replica-start'])
+  await replica.query(isMariadb ? 'STOP SLAVE; RESET SLAVE ALL' : 'STOP REPLICA; RESET REPLICA ALL')
+  await replica.query('SET GLOBAL read_only=0')
+}
+
 const pairWords = {
   mariadb: {
     account: [

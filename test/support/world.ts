@@ -6,12 +6,13 @@ import { dumpItems } from '../../src/adapters/memcached-dump.ts'
 import { covers, parsePosition } from '../../src/domain/position.ts'
 import { initializeSchema } from '../../src/schema/initialize.ts'
 import { ChaosProxy } from './chaos-proxy.ts'
-import { Database, type Engine, pairUp } from './databases.ts'
+import { Database, type Engine, pairUp, waitForNobody } from './databases.ts'
 import { dialogue, Memcached } from './memcached.ts'
 import { freePort, Program, removeFolder, temporaryFolder, until } from './processes.ts'
 
 export interface WorldOptions {
-  readonly topology: 'pair' | 'single'
+  /** `external`: a primary and a replica that it does not wait for. */
+  readonly topology: 'pair' | 'single' | 'external'
   readonly nodes: number
   readonly engine?: Engine
   readonly memcachedOptions?: readonly string[]
@@ -42,10 +43,11 @@ export class World {
     const folder = await temporaryFolder()
     const primary = await Database.start(options.engine, options.databaseOptions)
     const standby =
-      options.topology === 'pair' ? await Database.start(options.engine, options.databaseOptions) : undefined
+      options.topology !== 'single' ? await Database.start(options.engine, options.databaseOptions) : undefined
     const world = new World(folder, primary, standby)
     try {
       if (standby !== undefined) await pairUp(primary, standby)
+      if (options.topology === 'external') await waitForNobody(primary)
       await world.#schema()
       for (let n = 1; n <= options.nodes; n++) await world.#addNode(n, options)
       await Promise.all(world.nodes.map((node) => node.serving()))

@@ -29,6 +29,8 @@ class Setting {
   }
   floor: Position | undefined
   horizon: Position | undefined
+  /** What the primary never had. */
+  lost: string | undefined
   told: string[] = []
   readonly reads: RoutedReads
 
@@ -68,6 +70,10 @@ class Setting {
         if (position !== undefined) set(now === undefined ? position : joinPositions(now, position))
       },
       forgetFloor: () => set(undefined),
+      dropLostFloor: async (isLost: (position: Position) => Promise<boolean>) => {
+        const floor = of()
+        if (floor !== undefined && (await isLost(floor))) set(undefined)
+      },
       ask: (read: PeerRead) =>
         new Promise<PeerReadAnswer>((resolve, reject) => {
           const floor = of()
@@ -80,6 +86,7 @@ class Setting {
       namespaces: this.catalogue,
       log: this.log,
       lastHorizon: () => this.horizon,
+      isLost: async (position) => formatPosition(position) === this.lost,
     })
   }
 
@@ -185,6 +192,22 @@ test('a node that can never reach the floor lets peers answer on', async () => {
   setting.peerAnswers('3')
   await turn()
   expect(setting.told).toEqual(['a=1', 'b=2', 'c=3'])
+})
+
+test('a floor that the primary never had is forgotten: the node returns to its own memcached', async () => {
+  const setting = new Setting()
+  setting.own.serving = false
+  setting.get('a')
+  setting.floor = at(99)
+  setting.lost = formatPosition(at(99))
+  setting.peerAnswers('1')
+  await turn()
+  setting.own.serving = true
+  setting.get('b')
+  // What is left is what was seen of the log since.
+  await expect
+    .poll(() => setting.floor !== undefined && formatPosition(setting.floor), { timeout: 3000 })
+    .not.toBe(setting.lost)
 })
 
 test('a peer’s item is not measured by this node’s watermarks', () => {

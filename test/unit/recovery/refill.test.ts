@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { DonationAnswer, DonorPeer, RefillHead, RefillSink } from '../../../src/domain/donation.ts'
 import type { ItemKey } from '../../../src/domain/key.ts'
 import type { NodeState } from '../../../src/domain/node-state.ts'
-import { parsePosition } from '../../../src/domain/position.ts'
+import { formatPosition, parsePosition, type Position } from '../../../src/domain/position.ts'
 import { Refill } from '../../../src/recovery/refill.ts'
 import { silentLogger } from '../../../src/runtime/logger.ts'
 import {
@@ -21,7 +21,13 @@ class Sink implements RefillSink {
   readonly needsVersions: boolean = false
   keys: string[] = []
   begins: RefillHead[] = []
+  /** Positions that the primary never had. */
+  lost: string[] = []
   failure: Error | undefined
+
+  async refuses(position: Position): Promise<boolean> {
+    return this.lost.includes(formatPosition(position))
+  }
 
   async begin(head: RefillHead): Promise<void> {
     this.begins.push(head)
@@ -191,4 +197,17 @@ test('it ends when it is told to', async () => {
   const running = run([one], new Sink(), abort.signal)
   abort.abort(new Error('stopping'))
   await expect(running).rejects.toThrow()
+})
+
+test('R11: a peer that has seen what the primary never had gives nothing, also where it goes ahead while it gives', async () => {
+  const ahead = peer('ahead', { answers: [() => stream(headOf('d', { position: at(15) }), items(['x'], 100), endOf(1))] })
+  const later = peer('later', {
+    answers: [() => stream(headOf('e'), items(['y'], 100), formatEnd({ position: at(15), epoch: 1, keys: 1 }))],
+  })
+  const sink = new Sink()
+  sink.lost = ['0-1-15']
+  expect(await run([ahead, later], sink)).toBeUndefined()
+  const fine = peer('fine', { answers: [() => stream(headOf('f'), items(['a'], 100), endOf(1))] })
+  expect(await run([ahead, later, fine], sink)).toMatchObject({ peer: 'fine' })
+  expect(sink.keys).toEqual(['a'])
 })
