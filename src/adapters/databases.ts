@@ -399,8 +399,7 @@ export class Databases {
   /** Owned first: a transaction is in the log before it is executed, and leaves one for the other in an instant. */
   async #history(connection: Connection, dialect: Dialect): Promise<History> {
     const texts: string[] = []
-    const variables =
-      dialect === 'mariadb' ? ['gtid_binlog_state', 'gtid_slave_pos'] : ['gtid_owned', 'gtid_executed']
+    const variables = dialect === 'mariadb' ? ['gtid_binlog_state', 'gtid_slave_pos'] : ['gtid_owned', 'gtid_executed']
     for (const variable of variables) {
       const [row] = await this.#rows<{ text: string | null }>(connection, `SELECT @@global.${variable} AS text`)
       const text = row?.text ?? ''

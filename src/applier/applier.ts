@@ -88,7 +88,12 @@ export class Applier implements ServedContents, HeldContents {
     this.#given = options
     const { databases, serverIds, logger, heartbeatMilliseconds } = options
     this.#restart = new MemcachedRestart(options.memcached.restartCommand, logger)
-    this.#scout = new Scout({ databases, serverId: serverIds.scout, log: this.log, logger, heartbeatMilliseconds,
+    this.#scout = new Scout({
+      databases,
+      serverId: serverIds.scout,
+      log: this.log,
+      logger,
+      heartbeatMilliseconds,
       diverged: () => this.#forgetSeen(),
     })
   }

@@ -200,7 +200,9 @@ test('it ends when it is told to', async () => {
 })
 
 test('R11: a peer that has seen what the primary never had gives nothing, also where it goes ahead while it gives', async () => {
-  const ahead = peer('ahead', { answers: [() => stream(headOf('d', { position: at(15) }), items(['x'], 100), endOf(1))] })
+  const ahead = peer('ahead', {
+    answers: [() => stream(headOf('d', { position: at(15) }), items(['x'], 100), endOf(1))],
+  })
   const later = peer('later', {
     answers: [() => stream(headOf('e'), items(['y'], 100), formatEnd({ position: at(15), epoch: 1, keys: 1 }))],
   })
