@@ -66,7 +66,17 @@ describe.each(engineList)('a single database of %s', (engine) => {
     const databases = databasesAt([database.port])
     const end = await endOfLog(database)
     expect((await databases.findSource(end)).address.port).toBe(database.port)
-    await expect(databases.findSource(beyond(end, 3))).rejects.toMatchObject({ code: 'database-away' })
+    // Writable, it is the primary: what it lacks nobody will ever have.
+    await expect(databases.findSource(beyond(end, 3))).rejects.toMatchObject({ code: 'log-diverged' })
+    expect(await databases.lost([end])).toBe(false)
+    expect(await databases.lost([end, beyond(end, 3)])).toBe(true)
+    await database.query('SET GLOBAL read_only = 1')
+    try {
+      await expect(databases.findSource(beyond(end, 3))).rejects.toMatchObject({ code: 'database-away' })
+      expect(await databases.lost([beyond(end, 3)])).toBeUndefined()
+    } finally {
+      await database.query('SET GLOBAL read_only = 0')
+    }
     const other: Position =
       engine === 'mariadb' ? { dialect: 'mysql', intervals: new Map() } : { dialect: 'mariadb', domains: new Map() }
     await expect(databases.findSource(other)).rejects.toThrow(/speaks/)
