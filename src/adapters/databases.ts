@@ -191,7 +191,10 @@ export class Databases {
   ): Promise<DatabaseProbe> {
     const reasons: string[] = []
     const candidates: DatabaseProbe[] = []
-    const results = await this.probeAll()
+    // With external databases one that is not known to be true yet could be a former primary: who is primary comes first.
+    const isEnough = (one: DatabaseProbe): boolean =>
+      this.access.topology === 'external' ? one.writable : this.#unfit(one, position) === undefined
+    const results = await this.#probeUntil(isEnough)
     const reference = await this.#reference(results)
     await this.#mustHold(reference, position === undefined ? claims : [position, ...claims])
     // In a pair the monitor looks after standbys that went astray.
@@ -229,7 +232,7 @@ export class Databases {
     address: DatabaseAddress,
     seen: readonly Position[],
   ): Promise<{ readonly leave: WhiteholeError | undefined; readonly verified: boolean }> {
-    const results = await this.probeAll()
+    const results = await this.#probeUntil((one) => one.writable)
     const reference = await this.#reference(results)
     try {
       await this.#mustHold(reference, seen)
@@ -264,7 +267,7 @@ export class Databases {
    * who the primary is.
    */
   async lost(seen: readonly Position[]): Promise<boolean | undefined> {
-    const reference = await this.#reference(await this.probeAll())
+    const reference = await this.#reference(await this.#probeUntil((one) => one.writable))
     if (reference === undefined) return undefined
     try {
       await this.#mustHold(reference, seen)
@@ -297,7 +300,7 @@ export class Databases {
       seen.find((position) => position.dialect === probe.dialect && !holds(probe.history, position))
     if (reference === undefined || lacks(reference) === undefined) return
     await delay(confirmMilliseconds)
-    const again = await this.#reference(await this.probeAll())
+    const again = await this.#reference(await this.#probeUntil((one) => one.writable))
     const missing = again === undefined ? undefined : lacks(again)
     if (again === undefined || !sameAddress(again, reference) || missing === undefined) return
     const address = formatDatabaseAddress(again.address)
