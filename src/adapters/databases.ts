@@ -322,7 +322,7 @@ export class Databases {
       probe.dialect === primary.dialect && strays(probe.history, primary.history)
     const suspects = probes.filter((probe) => stray(probe, reference))
     if (suspects.length === 0) return []
-    const again = await this.#reference(await this.probeAll())
+    const again = await this.#reference(await this.#probeUntil((one) => one.writable))
     if (again === undefined || !sameAddress(again, reference)) return []
     return suspects.filter((probe) => stray(probe, again))
   }
