@@ -377,12 +377,12 @@ export class Databases {
       connection,
       "SHOW GLOBAL VARIABLES LIKE 'rpl\\_semi\\_sync\\_%\\_enabled'",
     )
+    const history = await this.#history(connection, dialect)
     const asked = performance.now()
     const [state] = await this.#rows<{ clock: string; position: string }>(
       connection,
       `SELECT UNIX_TIMESTAMP(NOW(6)) AS clock, ${dialect === 'mariadb' ? '@@global.gtid_binlog_pos' : '@@global.gtid_executed'} AS position`,
     )
-    const history = await this.#history(connection, dialect)
     if (state === undefined) throw new Error('the database gave no answer')
     return {
       address,
