@@ -22,7 +22,7 @@ export const errorTable = {
   /** The log cannot be followed as it is: a person must act. */
   'log-unreadable': { retryable: false, reply: 'SERVER_ERROR this node is not serving' },
   'log-purged': { retryable: false, reply: 'SERVER_ERROR this node is not serving' },
-  /** What was read of the log is not in the primary's: a takeover lost it (docs/adr/0016-rewind.md). */
+  /** What was read of the log is not in the primary's: a takeover lost it (docs/adr/0017-rewind.md). */
   'log-diverged': { retryable: true, reply: 'SERVER_ERROR this node is not serving' },
   'log-gap': { retryable: true, reply: 'SERVER_ERROR this node is not serving' },
   'bad-configuration': { retryable: false, reply: 'SERVER_ERROR bad configuration' },
