@@ -76,7 +76,9 @@ export const mariadbControl: ControlSql = {
     disableStandby: 'SET GLOBAL rpl_semi_sync_slave_enabled = 0',
   },
   replication: {
-    stopReceiver: 'STOP SLAVE IO_THREAD',
+    // A semi-synchronous receiver that stops first calls its primary to end its connection there: 5 s where that is stopped or cut
+    // off, with 0 much longer (tried); with 1 it is over after a second.
+    stopReceiver: 'SET GLOBAL rpl_semi_sync_slave_kill_conn_timeout = 1; STOP SLAVE IO_THREAD',
     startApplier: 'START SLAVE SQL_THREAD',
     stop: 'STOP SLAVE',
     start: 'START SLAVE',

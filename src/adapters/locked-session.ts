@@ -306,7 +306,9 @@ export class LockedSession implements LockedDatabase {
     await ask(words.stop)
     const lost = await this.#sql.lostFromLog(ask)
     if (lost !== '') throw this.#refusal(`has ${lost} in its tables and not in its log: rebuild it`)
-    await ask(`${durable}; ${readOnly}; ${semiSync.disablePrimary}; ${semiSync.enableStandby}`)
+    // Whoever still waits here was fenced, so no OK is told, and what they wait with the new primary has too (compared by our caller).
+    // Behind them read_only would wait for ever.
+    await ask(`${durable}; ${semiSync.disablePrimary}; ${readOnly}; ${semiSync.enableStandby}`)
     const { user, password } = this.#parts.replication
     await ask(words.point, [source.host, portOf(source), user, password])
     await ask(words.start)

@@ -1,5 +1,5 @@
 import type { Severity } from '../domain/announcement.ts'
-import type { ClusterEvent, ClusterRecord } from '../domain/cluster-record.ts'
+import type { ClusterEvent, ClusterRecord, LostTail } from '../domain/cluster-record.ts'
 
 /** An event in the words of announcements, before the facts are added. */
 export interface Description {
@@ -55,6 +55,13 @@ export function describeEvent(event: ClusterEvent): Description {
         about: event.database,
         text: `${event.database} comes back as the standby: ${rejoiningWords[event.how]}`,
       }
+    case 'tail-lost':
+      return {
+        event: 'tail-lost',
+        severity: 'warning',
+        about: event.database,
+        text: tailText(event.database, event.tail),
+      }
     case 'quarantined':
       return {
         event: 'quarantined',
@@ -81,6 +88,12 @@ export function describeEvent(event: ClusterEvent): Description {
     case 'alarm':
       return { event: 'alarm', severity: 'warning', about: event.about, text: `${event.about}: ${event.detail}` }
   }
+}
+
+function tailText(database: string, { transactions, changes, keys, isPart }: LostTail): string {
+  const named = keys.slice(0, 10).map(({ namespaceId, key }) => `${namespaceId}:${key}`)
+  const more = changes > named.length || isPart ? ' …' : ''
+  return `${database} alone had ${transactions} transactions with ${changes} changes of keys; its return gives them up: ${named.join(' ')}${more}`
 }
 
 type PrimaryEvent = Extract<

@@ -113,7 +113,7 @@ export class MonitorAlerts {
             epoch,
             primary: to,
             standby: from,
-            former: { name: from, instance: null },
+            former: { name: from, instance: null, until: null },
             mode: kind === 'switchover' ? record.mode : 'solo',
             cause: kind,
           }

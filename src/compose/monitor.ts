@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import type { HttpAddress } from '../admin/listen-http.ts'
 import { listenMonitorHttp } from '../admin/monitor-http.ts'
@@ -11,7 +12,7 @@ import type { LoadedMonitorConfig } from '../config/load.ts'
 import type { ClusterEvent } from '../domain/cluster-record.ts'
 import type { ClusterReport } from '../domain/cluster-report.ts'
 import type { DatabaseTarget } from '../domain/database-control.ts'
-import { WhiteholeError } from '../domain/errors.ts'
+import { describeError, WhiteholeError } from '../domain/errors.ts'
 import { type AcknowledgementMark, watchAcknowledgements } from '../monitor/acknowledgement-watch.ts'
 import { Desk } from '../monitor/desk.ts'
 import { EventHub } from '../monitor/event-hub.ts'
@@ -27,6 +28,7 @@ import { serviceManager } from '../runtime/service-manager.ts'
 import { ExternalMonitor } from './external-monitor.ts'
 import { MonitorAlerts } from './monitor-alerts.ts'
 import { managedRoles } from './monitor-roles.ts'
+import { keepTail, readTail } from './lost-tail.ts'
 import { monitorFigures } from './monitor-figures.ts'
 import { reportOf } from './monitor-report.ts'
 import { daemonSignals } from './daemon.ts'
@@ -139,7 +141,7 @@ class MonitorDaemon {
       ),
       voter,
       links: { ask },
-      timers: { now: () => performance.now(), after },
+      timers: { now: () => performance.now(), after: later },
       events: this.#hub,
       executorTimeouts,
       probe: {
@@ -148,6 +150,7 @@ class MonitorDaemon {
       },
       passing: (failpoint) => this.#pass(failpoint),
       ...(this.#alerts.guard === undefined ? {} : { guard: this.#alerts.guard }),
+      readTail: (database, after) => readTail(this.#tailSource(database), after),
     })
     this.#hub.subscribe((event, at) => this.#tell(event, at))
   }
@@ -225,7 +228,24 @@ class MonitorDaemon {
   #tell(event: ClusterEvent, atMilliseconds: number): void {
     if (event.kind === 'stuck') this.#stuck = { why: event.why, cure: event.cure }
     else if (event.kind === 'unstuck' || event.kind === 'stood-down') this.#stuck = null
+    if (event.kind === 'tail-lost') this.#keepTail(event)
     this.#alerts.take(event, atMilliseconds)
+  }
+
+  #tailSource(name: string): Parameters<typeof readTail>[0] {
+    const { replicationUser: user, pair } = this.#config.databases
+    const entry = pair.find((one) => one.name === name)
+    if (entry === undefined) throw new Error(`there is no database ${name}`)
+    const password = this.#config.secrets.replicationPassword ?? ''
+    return { target: targetOf(entry), account: { user, password }, serverId: readerId(this.#config.name) }
+  }
+
+  #keepTail(event: Extract<ClusterEvent, { kind: 'tail-lost' }>): void {
+    keepTail(this.#config.dataDirectory, event).then(
+      (file) => this.#logger.warn({ file }, 'what a former primary alone had is written down'),
+      (error: unknown) =>
+        this.#logger.error({ error: describeError(error) }, 'what a former primary alone had is not kept'),
+    )
   }
 
   /** For tests of what is half done: `WHITEHOLE_MONITOR_FAILPOINT` names one of the executor's. */
@@ -287,7 +307,13 @@ function httpAddress(address: Address): HttpAddress {
   return address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port }
 }
 
-function after(milliseconds: number, work: () => void): () => void {
+/** As a reader of a log; no database and no node may have it. */
+function readerId(name: string): number {
+  const hash = createHash('sha256').update(`monitor ${name}`).digest().readUInt32BE(0)
+  return 1_000_000_000 + (hash % 3_000_000_000)
+}
+
+function later(milliseconds: number, work: () => void): () => void {
   const timer = setTimeout(work, milliseconds)
   return () => clearTimeout(timer)
 }

@@ -22,8 +22,15 @@ export interface ClusterRecord {
    */
   readonly standbyInstance: string | null
   /** The primary of the epoch before, where it was another: to tell one that lived on from one that died. */
-  readonly former: { readonly name: string; readonly instance: string | null } | null
+  readonly former: FormerPrimary | null
   readonly cause: Cause
+}
+
+export interface FormerPrimary {
+  readonly name: string
+  readonly instance: string | null
+  /** Up to here its successor has what it had (`formatPlace`); what it has beyond was given up. Null where nobody knows. */
+  readonly until: string | null
 }
 
 export type Mode = 'paired' | 'solo'
@@ -67,12 +74,31 @@ export type ClusterEvent =
   | { readonly kind: 'mode-changed'; readonly mode: Mode; readonly epoch: number; readonly primary: string }
   | { readonly kind: 'fenced'; readonly database: string; readonly complete: boolean }
   | { readonly kind: 'rejoining'; readonly database: string; readonly how: 'follow' | 'truncate' | 'rebuild' }
+  /** What a former primary alone has, and loses by its return: in `paired` nobody was told of it, after a forced takeover perhaps. */
+  | { readonly kind: 'tail-lost'; readonly database: string; readonly epoch: number; readonly tail: LostTail }
   | { readonly kind: 'quarantined'; readonly database: string; readonly errant: string; readonly cure: string }
   /** Something is wrong that no rule decides: a person is needed. Told once until it changes. */
   | { readonly kind: 'stuck'; readonly why: string; readonly cure: string }
   | { readonly kind: 'unstuck' }
   | { readonly kind: 'switchover-failed'; readonly why: string }
   | { readonly kind: 'alarm'; readonly about: string; readonly detail: string }
+
+export interface LostTail {
+  readonly transactions: number
+  /** The first of them. */
+  readonly keys: readonly LostKey[]
+  /** Changes of keys altogether. */
+  readonly changes: number
+  /** It could not be read to its end. */
+  readonly isPart: boolean
+}
+
+export interface LostKey {
+  readonly namespaceId: number
+  /** As text; bytes beyond ASCII and spaces as `%xx`. */
+  readonly key: string
+  readonly change: 'set' | 'delete' | 'touch' | 'stale'
+}
 
 export interface ClusterEvents {
   /** Must not throw and not wait: whoever needs time keeps a queue. */

@@ -31,7 +31,10 @@ export function succession(
     instance: null,
     // A former primary has everything in its own log.
     standbyInstance: next.primary === record.primary ? record.standbyInstance : record.instance,
-    former: next.primary === record.primary ? record.former : { name: record.primary, instance: record.instance },
+    former:
+      next.primary === record.primary
+        ? record.former
+        : { name: record.primary, instance: record.instance, until: next.promotion },
   }
 }
 

@@ -1,4 +1,4 @@
-import { formatPlace } from '../domain/cluster-record.ts'
+import { formatPlace, type LostTail, parsePlace } from '../domain/cluster-record.ts'
 import {
   type DatabaseControl,
   DatabaseControlError,
@@ -7,6 +7,7 @@ import {
   type LockedDatabase,
 } from '../domain/database-control.ts'
 import { describeError } from '../domain/errors.ts'
+import type { Position } from '../domain/position.ts'
 import type { Ballot } from './ballot.ts'
 import type { Operation, OperationResult, OperationValue } from './operations.ts'
 
@@ -18,6 +19,8 @@ export interface ExecutorParts {
   readonly timeouts: ExecutorTimeouts
   /** Asked first, before any lock is taken and anything changed; rejects where it must not be done (a hook's veto). */
   readonly mayBegin?: (operation: Operation, signal: AbortSignal) => Promise<void>
+  /** Reads what a former primary has beyond a position, from its log. */
+  readonly readTail?: (database: string, after: Position) => Promise<LostTail>
   /** Places where tests end or stop the process. */
   readonly passing?: (failpoint: Failpoint) => void | Promise<void>
 }
@@ -130,6 +133,11 @@ class Work {
     const host = this.#parts.hosts[name]
     if (host === undefined) throw new Error(`nothing is known about how to restart ${name}`)
     return host
+  }
+
+  /** Undefined where it can't be read: nothing waits for it. */
+  async readTail(name: string, after: Position): Promise<LostTail | undefined> {
+    return this.#parts.readTail?.(name, after).catch(() => undefined)
   }
 
   async facts(name: string): Promise<DatabaseFacts> {
@@ -276,19 +284,24 @@ async function unpair(work: Work, database: string): Promise<OperationValue> {
   return {}
 }
 
-async function attach(
-  work: Work,
-  { primary, standby, anew }: { primary: string; standby: string; anew: boolean },
-): Promise<OperationValue> {
+async function attach(work: Work, operation: Extract<Operation, { kind: 'attach' }>): Promise<OperationValue> {
+  const { primary, standby, anew, until } = operation
   const { stepMilliseconds } = work.timeouts
   const [p, s] = await work.lock(primary, standby)
   if (p === undefined || s === undefined) return {}
   await p.ensureReplicationAccount(stepMilliseconds)
-  const verdict = await s.compareHistory(await work.facts(primary))
+  let verdict = await s.compareHistory(await work.facts(primary))
+  if (verdict.kind === 'errant') {
+    // A standby that follows may have got what the primary had not yet when it was looked at: looked at again once nothing more comes.
+    await s.stopReceiving(stepMilliseconds)
+    verdict = await s.compareHistory(await work.facts(primary))
+  }
   if (verdict.kind === 'errant') {
     const { gtids, cure } = verdict
     const { instance } = await work.facts(standby)
-    return { errant: { gtids, cure }, instance }
+    // A restart or a rebuild takes it away for good.
+    const tail = until === null ? undefined : await work.readTail(standby, parsePlace(until))
+    return { errant: { gtids, cure }, instance, ...(tail === undefined ? {} : { tail }) }
   }
   await work.pass('before-repoint')
   if (anew) await s.stopReceiving(stepMilliseconds)

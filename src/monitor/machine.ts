@@ -20,8 +20,10 @@ import {
   type OperationValue,
   trackOf,
 } from './operations.ts'
+import { newsOf } from './news.ts'
 import { noteMarked, noteSight, noteStandby } from './notes.ts'
 import { neverSeen, observe } from './sightings.ts'
+import { View } from './view.ts'
 
 export interface Step {
   readonly state: MachineState
@@ -110,7 +112,11 @@ class Draft {
   act(): void {
     const { leadership } = this.state
     if (leadership.kind !== 'acting' || leadership.proposal !== null) return
-    if (leadership.chosen !== null) this.#remember(noteStandby(this.state, leadership.chosen))
+    if (leadership.chosen !== null) {
+      this.#remember(noteStandby(this.state, leadership.chosen))
+      for (const { about, state, event } of newsOf(new View(this.state, leadership.chosen)))
+        this.#tellChange(about, state, event)
+    }
     this.#carryOut(leadership, decide(this.state, leadership.chosen))
   }
 
@@ -219,7 +225,11 @@ class Draft {
         }
         return
       case 'attach':
-        this.#attached(operation.standby, value.errant, value.instance)
+        this.#attached(operation.standby, value)
+        if (value.tail !== undefined && record !== null) {
+          const { epoch } = record
+          this.#tell({ kind: 'tail-lost', database: operation.standby, epoch, tail: value.tail })
+        }
         return
       case 'fence':
         this.#remember({ fenced: { ...memory.fenced, [operation.database]: value.instance ?? '' } })
@@ -256,11 +266,7 @@ class Draft {
     )
   }
 
-  #attached(
-    database: string,
-    errant: { gtids: string; cure: 'truncate' | 'rebuild' } | undefined,
-    instance: string | undefined,
-  ): void {
+  #attached(database: string, { errant, instance }: OperationValue): void {
     const { memory, config } = this.state
     if (errant === undefined) {
       this.#remember({ pairFailed: false, stalled: null })
@@ -398,6 +404,13 @@ class Draft {
     if ((this.state.memory.told['stuck'] ?? '') === '') return
     this.#remember({ told: { ...this.state.memory.told, stuck: '' } })
     this.#tell({ kind: 'unstuck' })
+  }
+
+  /** `undefined`: nothing to tell of this state, but the next other one is news. */
+  #tellChange(about: string, state: string, event: ClusterEvent | undefined): void {
+    if ((this.state.memory.told[about] ?? '') === state) return
+    this.#remember({ told: { ...this.state.memory.told, [about]: state } })
+    if (event !== undefined) this.#tell(event)
   }
 
   #tellOnce(key: string, text: string, event: ClusterEvent): void {

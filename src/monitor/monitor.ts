@@ -37,6 +37,7 @@ export interface MonitorParts {
   readonly passing?: ExecutorParts['passing']
   /** Asked before another database becomes the primary. */
   readonly guard?: ChangeGuard
+  readonly readTail?: ExecutorParts['readTail']
 }
 
 const tickMilliseconds = 100
@@ -57,7 +58,7 @@ export class Monitor {
 
   constructor(parts: MonitorParts) {
     this.#parts = parts
-    const { databases, hosts, executorTimeouts: timeouts, passing } = parts
+    const { databases, hosts, executorTimeouts: timeouts, passing, readTail } = parts
     this.#executor = new Executor({
       databases,
       hosts,
@@ -65,6 +66,7 @@ export class Monitor {
       confirm: (ballot) => this.#confirm(ballot),
       ...(passing === undefined ? {} : { passing }),
       ...(parts.guard === undefined ? {} : { mayBegin: (operation, signal) => this.#mayBegin(operation, signal) }),
+      ...(readTail === undefined ? {} : { readTail }),
     })
     const round = parts.voter.state.promised?.round ?? 0
     this.#state = startMachine(parts.config, { now: parts.timers.now(), round })

@@ -31,11 +31,14 @@ export function noteStandby(state: MachineState, record: ClusterRecord): Noted {
   if (primary === undefined || primary.readOnly) return {}
   const standby = view.facts(record.standby)
   const stalled = noteStall(state, primary)
+  const isSilent = standby === undefined && !view.lost(record.standby)
   const broken =
-    (standby === undefined ? view.lost(record.standby) : !view.follows(standby)) ||
+    (standby === undefined ? !isSilent : !view.follows(standby)) ||
     primary.semiSync.clients === 0 ||
     (stalled !== null && state.now - stalled.since >= state.config.timings.stallMilliseconds)
   const { standbyBrokenSince } = state.memory
+  // Not looked at since our last change: as before.
+  if (!broken && isSilent) return { stalled }
   return { stalled, standbyBrokenSince: broken ? (standbyBrokenSince ?? state.now) : null }
 }
 

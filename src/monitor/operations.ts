@@ -1,3 +1,5 @@
+import type { LostTail } from '../domain/cluster-record.ts'
+
 /**
  * What the machine asks the executor to do to databases: each a short sequence of steps under the databases' locks, safe to repeat
  * from its beginning, also by a successor.
@@ -20,6 +22,8 @@ export type Operation =
       readonly standby: string
       /** Also where it seems to follow: what it acknowledges does not arrive. */
       readonly anew: boolean
+      /** Where its own part of the log ended (`formatPlace`), if it was primary before: what it has beyond is read before it goes. */
+      readonly until: string | null
     }
   /** Stop writes on the primary and let the standby catch up. Result: where the log ends. */
   | { readonly kind: 'hand-over'; readonly primary: string; readonly standby: string }
@@ -42,6 +46,7 @@ export interface OperationValue {
   readonly standbyInstance?: string
   readonly errant?: { readonly gtids: string; readonly cure: 'truncate' | 'rebuild' }
   readonly complete?: boolean
+  readonly tail?: LostTail
 }
 
 /** Markers and work on a server's process go beside the changes; of each kind one at a time. */

@@ -6,9 +6,17 @@ import type { View } from './view.ts'
 export function rejoin(view: View, standby: DatabaseFacts): Decision {
   const { state, record } = view
   const name = record.standby
+  // It could still be written to: first the fence.
+  if (!standby.readOnly && state.memory.fenced[name] !== standby.instance) return wait
   const bad = state.memory.quarantined[name]
   if (bad === undefined || bad.instance !== standby.instance) {
-    return run(view, { kind: 'attach', primary: record.primary, standby: name, anew: view.follows(standby) })
+    return run(view, {
+      kind: 'attach',
+      primary: record.primary,
+      standby: name,
+      anew: view.follows(standby),
+      until: record.former?.name === name ? record.former.until : null,
+    })
   }
   // In `paired` it may be needed as it is; the mode changes soon.
   if (record.mode === 'paired') return wait

@@ -13,7 +13,9 @@ const record = z.object({
   promotion: z.string().nullable(),
   instance: z.string().nullable(),
   standbyInstance: z.string().nullable(),
-  former: z.object({ name: z.string().max(64), instance: z.string().nullable() }).nullable(),
+  former: z
+    .object({ name: z.string().max(64), instance: z.string().nullable(), until: z.string().nullable().default(null) })
+    .nullable(),
   cause: z.enum(['first-start', 'takeover', 'restart', 'switchover', 'forced']),
 })
 

@@ -34,7 +34,7 @@ describe('a hook before a change, on a real pair', () => {
                 epoch,
                 primary: to,
                 standby: from,
-                former: { name: from, instance: null },
+                former: { name: from, instance: null, until: null },
               },
               atMilliseconds: Date.now(),
             },

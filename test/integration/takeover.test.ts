@@ -110,4 +110,30 @@ describe('a managed pair under load', () => {
     expect(still).toBe(primary)
     await settle(load)
   })
+
+  it('leaves it to a person to promote in solo, and names afterwards which keys were given up', async () => {
+    const { primary, standby } = await world.paired()
+    await world.database(standby ?? '').stop('SIGKILL')
+    await world.untilReport('solo', ({ mode }) => mode === 'solo')
+    await until('a write that the primary alone has', async () => {
+      return (await world.node(1).set('given-up', 'yes')) === 'STORED\r\n'
+    })
+    const stuck = async (): Promise<unknown> =>
+      world.untilReport('a person to be needed', (report) => report.stuck !== null)
+    await world.database(primary ?? '').stop('SIGKILL')
+    await world.database(standby ?? '').launch()
+    expect(await stuck()).toMatchObject({
+      mode: 'solo',
+      primary,
+      stuck: { cure: expect.stringContaining('--force') as string },
+    })
+    expect(await world.change('takeover', {})).toMatchObject({ status: 400 })
+    expect(await world.change('takeover', { force: true })).toMatchObject({ status: 200 })
+    expect(await world.report()).toMatchObject({ mode: 'solo', primary: standby, stuck: null })
+    await world.database(primary ?? '').launch()
+    await until('the keys to be named', () => world.monitor(1).output.includes('"key":"given-up"'))
+    await world.untilReport('it to be set aside', ({ databases }) =>
+      databases.some(({ quarantined }) => quarantined !== null),
+    )
+  })
 })

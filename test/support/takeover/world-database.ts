@@ -313,8 +313,10 @@ export class WorldDatabase {
     this.#apply()
     await this.drained()
     alive()
-    this.readOnly = true
     this.disableSemiSync()
+    await this.#until(() => this.#parts.clock.random() < 0.5)
+    alive()
+    this.readOnly = true
     this.locked = false
     this.semiStandby = true
     this.source = source

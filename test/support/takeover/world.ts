@@ -248,7 +248,9 @@ export class WorldVoter {
       actingMilliseconds: this.#config.timings.actingSilentMilliseconds,
       acknowledged: () => (this.#world.options.breaks?.blindToPositions === true ? undefined : this.follower?.position),
       now: () => this.#now(),
-      onHeard: (ballot) => this.monitor?.heard(ballot),
+      onHeard: (ballot) => {
+        if (this.#world.options.breaks?.unconfirmedChanges !== true) this.monitor?.heard(ballot)
+      },
     }).then((voter) => {
       if (this.process.life !== life) return
       this.voter = voter
@@ -266,7 +268,7 @@ export class WorldVoter {
         databases.map((name) => [name, this.#world.database(name).controlFor(this.process)]),
       ),
       hosts: Object.fromEntries(databases.map((name) => [name, this.#host(name)])),
-      voter,
+      voter: this.#listened(voter),
       links: { ask: (to, request) => this.#ask(to, request) },
       timers: this.#timers(),
       events: { emit: (event) => this.#world.events.push({ at: clock.now, event }) },
@@ -283,6 +285,24 @@ export class WorldVoter {
     })
     this.monitor = monitor
     monitor.start()
+  }
+
+  /** With a broken rule no refusal is heard. */
+  #told(request: VoterRequest, reply: VoterReply): VoterReply {
+    const isDeaf = this.#world.options.breaks?.unconfirmedChanges === true && request.kind === 'report'
+    return isDeaf ? { ...reply, ok: true, promised: null } : reply
+  }
+
+  #listened(voter: Voter): Voter {
+    if (this.#world.options.breaks?.unconfirmedChanges !== true) return voter
+    const ask = async (request: VoterRequest): Promise<VoterReply> => this.#told(request, await voter.ask(request))
+    return new Proxy(voter, {
+      get: (target, name) => {
+        if (name === 'ask') return ask
+        const value: unknown = Reflect.get(target, name, target)
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value
+      },
+    })
   }
 
   #startNode(voter: Voter): void {
@@ -329,9 +349,11 @@ export class WorldVoter {
     const { network, clock } = this.#world
     const other = this.#world.voter(to)
     return new Promise((resolve, reject) => {
-      this.process.later(1000, () => {
+      const isDeaf = this.#world.options.breaks?.unconfirmedChanges === true && request.kind === 'report'
+      this.process.later(isDeaf ? 300 : 1000, () => {
         clock.touched()
-        reject(new Error('no answer'))
+        if (isDeaf) resolve({ ok: true, promised: null, accepted: null, report: null })
+        else reject(new Error('no answer'))
       })
       network.send(this.process, other.process, () => {
         clock.touched()
@@ -340,8 +362,7 @@ export class WorldVoter {
         void voter.ask(request).then((reply) =>
           network.send(other.process, this.process, () => {
             clock.touched()
-            const blind = this.#world.options.breaks?.unconfirmedChanges === true && request.kind === 'report'
-            resolve(blind ? { ...reply, ok: true, promised: null } : reply)
+            resolve(this.#told(request, reply))
           }),
         )
       })
@@ -461,7 +482,8 @@ export class WorldFollower {
       if (this.#link !== mine) return
       quiet = this.last === seen ? quiet + 1 : 0
       seen = this.last
-      if (quiet >= 3 || this.#best() !== source) again()
+      const stays = this.#world.options.breaks?.leavesReaders === true
+      if (quiet >= 3 || (this.#best() !== source && !stays)) again()
       else this.#process.later(500, watch)
     }
     this.#process.later(500, watch)

@@ -12,7 +12,7 @@ const record: ClusterRecord = {
   promotion: 'mariadb 0-1-5',
   instance: null,
   standbyInstance: null,
-  former: { name: 'db1', instance: 'x' },
+  former: { name: 'db1', instance: 'x', until: 'mariadb 0-1-5' },
   cause: 'takeover',
 }
 const before: ClusterRecord = { ...record, epoch: 6, primary: 'db1', standby: 'db2', mode: 'paired', former: null }

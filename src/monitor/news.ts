@@ -1,0 +1,54 @@
+import type { ClusterEvent } from '../domain/cluster-record.ts'
+import type { DatabaseFacts } from '../domain/database-control.ts'
+import type { View } from './view.ts'
+
+/** Something whose state is told when it changes; the empty state is the usual one. */
+export interface News {
+  readonly about: string
+  readonly state: string
+  /** Undefined: this change alone says nothing. */
+  readonly event: ClusterEvent | undefined
+}
+
+/** What people want to hear of, whether or not it leads to a change. */
+export function newsOf(view: View): readonly News[] {
+  const primary = view.facts(view.record.primary)
+  return [
+    ...ofPrimary(view, primary),
+    ofStandby(view),
+    ...view.state.config.databases.map((name) => ofDisk(view, name)),
+  ]
+}
+
+function ofPrimary(view: View, facts: DatabaseFacts | undefined): readonly News[] {
+  const { primary: database, epoch, stage, instance } = view.record
+  const about = `primary ${database}`
+  const was = view.state.memory.told[about] ?? ''
+  if (view.lost(database)) {
+    const voters = view.votersThatLost(database)
+    return [{ about, state: 'lost', event: { kind: 'primary-lost', database, epoch, voters } }]
+  }
+  if (facts === undefined) return []
+  if (stage === 'steady' && instance !== null && facts.instance !== instance) {
+    return [{ about, state: 'restarted', event: { kind: 'primary-restarted', database, epoch } }]
+  }
+  return [{ about, state: '', event: was === 'lost' ? { kind: 'primary-back', database, epoch } : undefined }]
+}
+
+function ofStandby({ state, record }: View): News {
+  const isBroken = record.stage === 'steady' && state.memory.standbyBrokenSince !== null
+  return {
+    about: 'standby',
+    state: isBroken ? record.standby : '',
+    event: isBroken ? { kind: 'standby-lost', database: record.standby } : undefined,
+  }
+}
+
+function ofDisk(view: View, name: string): News {
+  const about = `disk of ${name}`
+  const facts = view.facts(name)
+  // Not seen: as before.
+  const isFull = facts === undefined ? (view.state.memory.told[about] ?? '') !== '' : facts.diskFull
+  const detail = `${name} has no space left: its writes wait until there is some`
+  return { about, state: isFull ? 'full' : '', event: isFull ? { kind: 'alarm', about, detail } : undefined }
+}
