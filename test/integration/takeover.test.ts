@@ -1,3 +1,5 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ManagedWorld } from '../support/managed-world.ts'
 import { until } from '../support/processes.ts'
@@ -112,7 +114,7 @@ describe('a managed pair under load', () => {
   })
 
   it('leaves it to a person to promote in solo, and names afterwards which keys were given up', async () => {
-    const { primary, standby } = await world.paired()
+    const { primary, standby, epoch } = await world.paired()
     await world.database(standby ?? '').stop('SIGKILL')
     await world.untilReport('solo', ({ mode }) => mode === 'solo')
     await until('a write that the primary alone has', async () => {
@@ -131,7 +133,9 @@ describe('a managed pair under load', () => {
     expect(await world.change('takeover', { force: true })).toMatchObject({ status: 200 })
     expect(await world.report()).toMatchObject({ mode: 'solo', primary: standby, stuck: null })
     await world.database(primary ?? '').launch()
-    await until('the keys to be named', () => world.monitor(1).output.includes('"key":"given-up"'))
+    const list = join(world.folder, 'monitor1', `lost-${primary}-epoch-${(epoch ?? 0) + 1}.json`)
+    const told = await until('the keys to be named', () => existsSync(list) && readFileSync(list, 'utf8'))
+    expect(told).toContain('"key": "given-up"')
     await world.untilReport('it to be set aside', ({ databases }) =>
       databases.some(({ quarantined }) => quarantined !== null),
     )
