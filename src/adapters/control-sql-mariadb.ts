@@ -72,6 +72,7 @@ export const mariadbControl: ControlSql = {
       "SET GLOBAL rpl_semi_sync_master_timeout = 4294967295; SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC'; SET GLOBAL rpl_semi_sync_master_wait_no_slave = 1",
     enablePrimary: 'SET GLOBAL rpl_semi_sync_master_enabled = 1',
     disablePrimary: 'SET GLOBAL rpl_semi_sync_master_enabled = 0',
+    standDown: 'SET GLOBAL rpl_semi_sync_master_enabled = 0',
     enableStandby: 'SET GLOBAL rpl_semi_sync_slave_enabled = 1',
     disableStandby: 'SET GLOBAL rpl_semi_sync_slave_enabled = 0',
   },

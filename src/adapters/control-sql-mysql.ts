@@ -19,7 +19,7 @@ export const mysqlControl: ControlSql = {
   look: `SELECT @@global.gtid_owned AS owned;
     SELECT VERSION() AS version, @@global.server_id AS serverId, @@global.server_uuid AS uuid,
       @@global.read_only AS readOnly, @@global.gtid_executed AS position,
-      @@global.rpl_semi_sync_source_enabled AS primaryEnabled, @@global.rpl_semi_sync_replica_enabled AS standbyEnabled,
+      @@global.rpl_semi_sync_source_enabled AND @@global.rpl_semi_sync_source_wait_no_replica AS primaryEnabled, @@global.rpl_semi_sync_replica_enabled AS standbyEnabled,
       UNIX_TIMESTAMP(NOW(6)) AS clockSeconds;
     SELECT VARIABLE_NAME AS name, IF(VARIABLE_NAME = 'Uptime', UNIX_TIMESTAMP() - VARIABLE_VALUE, VARIABLE_VALUE) AS value
       FROM performance_schema.global_status WHERE VARIABLE_NAME IN ('Uptime', 'Rpl_semi_sync_source_status',
@@ -71,6 +71,9 @@ export const mysqlControl: ControlSql = {
       "SET GLOBAL rpl_semi_sync_source_timeout = 4294967295; SET GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC'; SET GLOBAL rpl_semi_sync_source_wait_no_replica = 1",
     enablePrimary: 'SET GLOBAL rpl_semi_sync_source_enabled = 1',
     disablePrimary: 'SET GLOBAL rpl_semi_sync_source_enabled = 0',
+    // Off takes a second where a standby was attached a moment ago, and meanwhile nobody can read a variable. So it counts as on only
+    // together with this one, without which a commit waits for nobody as long as nobody is attached.
+    standDown: 'SET GLOBAL rpl_semi_sync_source_wait_no_replica = 0',
     enableStandby: 'SET GLOBAL rpl_semi_sync_replica_enabled = 1',
     disableStandby: 'SET GLOBAL rpl_semi_sync_replica_enabled = 0',
   },

@@ -40,6 +40,8 @@ export interface ControlSql {
     readonly settings: string
     readonly enablePrimary: string
     readonly disablePrimary: string
+    /** The same of a read-only database without standbys, at once: it is about to be one itself. */
+    readonly standDown: string
     readonly enableStandby: string
     readonly disableStandby: string
   }

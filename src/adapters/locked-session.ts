@@ -35,6 +35,7 @@ export interface LockedSessionParts {
 const pollMilliseconds = 5
 const withdrawMilliseconds = 2000
 const compareMilliseconds = 5000
+const standbysGoneMilliseconds = 500
 const notEnded = new Set([1094, 1095])
 const interrupted = new Set([1317, 1205, 1028])
 const noSchema = new Set([1146, 1049, 1142])
@@ -306,12 +307,27 @@ export class LockedSession implements LockedDatabase {
     await ask(words.stop)
     const lost = await this.#sql.lostFromLog(ask)
     if (lost !== '') throw this.#refusal(`has ${lost} in its tables and not in its log: rebuild it`)
+    await ask(durable)
     // Whoever still waits here was fenced, so no OK is told, and what they wait with the new primary has too (compared by our caller).
-    // Behind them read_only would wait for ever.
-    await ask(`${durable}; ${semiSync.disablePrimary}; ${readOnly}; ${semiSync.enableStandby}`)
+    // Behind them read_only would wait for ever. Where it is read-only already nobody waits, and there is a quicker way below.
+    if (!facts.readOnly) await ask(semiSync.disablePrimary)
+    await ask(readOnly)
+    if (facts.semiSync.primaryEnabled) await this.#endStandbys(ask)
+    await ask(`${semiSync.standDown}; ${semiSync.enableStandby}`)
     const { user, password } = this.#parts.replication
     await ask(words.point, [source.host, portOf(source), user, password])
     await ask(words.start)
+  }
+
+  /** Those that followed it until now: whatever it applies as a standby must not wait for them. */
+  async #endStandbys(ask: Ask): Promise<void> {
+    const deadline = new Deadline(standbysGoneMilliseconds)
+    for (;;) {
+      const { semiSync } = await this.#facts(ask)
+      if (semiSync.clients === 0 || deadline.over) return
+      for (const id of semiSync.attached) await ended(ask, `KILL CONNECTION ${id}`)
+      await sleep(pollMilliseconds)
+    }
   }
 
   /** What MariaDB received is lost already where both threads stand; what it lacks then comes from the new source. */
