@@ -41,6 +41,8 @@ export function composeSandbox(path: string, wishes: SandboxWishes, report: (mes
   }
   const settings = { ...defaultSettings, ...former, ...wishes }
   const { monitor, replication } = sandboxAccounts(folder)
+  const plan = planOf(settings)
+  const primary = (): string | undefined => recordedPrimary(folder, plan)
   return new Sandbox({
     folder,
     settings,
@@ -48,8 +50,8 @@ export function composeSandbox(path: string, wishes: SandboxWishes, report: (mes
     accountStatements: serverAccountStatements(dialectOf(settings), { monitor, replication }),
     initialize: initializer(folder),
     copy: copyDatabase,
-    roleArguments: (name) =>
-      roleArguments(dialectOf(settings), { database: name, primary: recordedPrimary(folder, planOf(settings)) }),
+    roleArguments: (name) => roleArguments(dialectOf(settings), { database: name, primary: primary() }),
+    recordedPrimary: primary,
     report,
   })
 }

@@ -51,6 +51,8 @@ export interface SandboxOptions {
   readonly copy: (source: { locking: Connection; reading: Connection }, target: Connection) => Promise<unknown>
   /** What a database is told at its start about its role. */
   readonly roleArguments: (name: string) => readonly string[]
+  /** As a majority of the voters knows it. */
+  readonly recordedPrimary: () => string | undefined
   /** What happens, in words for people. */
   readonly report: (message: string) => void
 }
@@ -310,7 +312,7 @@ export class Sandbox {
     }
     if (this.#stopped !== undefined) return { ok: false, message: 'the sandbox is being stopped' }
     if (command === 'rebuild') {
-      await this.#rebuild(name)
+      await this.#rebuild(name, process)
       return this.#processReport()
     }
     if (command !== 'start') await process.stop(command === 'stop' ? 'SIGTERM' : 'SIGKILL')
@@ -322,12 +324,24 @@ export class Sandbox {
       : { ok: false, message: `${name} is started but does not answer yet: ${this.#whyNot(name)}` }
   }
 
-  /** Fills a database anew from the other one. */
-  async #rebuild(name: string): Promise<void> {
+  /**
+   * Fills a database anew from the primary. It is killed first: a former primary whose writers still wait for their standby can't
+   * become read-only otherwise.
+   */
+  async #rebuild(name: string, process: SupervisedProcess): Promise<void> {
+    const primary = this.#options.recordedPrimary()
     const target = this.#links.find((link) => link.name === name)
-    const source = this.#links.find((link) => link.name !== name)
-    if (target === undefined || source === undefined) throw new SandboxError(`"${name}" is no database of a pair`)
+    const source = this.#links.find((link) => link.name === primary)
+    if (target === undefined) throw new SandboxError(`"${name}" is no database`)
+    if (source === undefined) throw new SandboxError('no majority of voters knows who is the primary')
+    if (source === target) throw new SandboxError(`${name} is the primary: what it has would be lost`)
     this.#options.report(`filling ${name} anew from ${source.name}`)
+    await process.stop('SIGKILL')
+    process.start()
+    await this.#until(`${name} to answer`, databasesReadySeconds, async () => {
+      const view = await target.view().catch(() => undefined)
+      return view !== undefined
+    })
     const connections = await Promise.all([source.connect(), source.connect(), target.connect()])
     try {
       const [locking, reading, into] = connections

@@ -169,7 +169,7 @@ describe('a sandbox in the background', () => {
     await until('the pair', async () => (await sandbox.status()).ready)
     expect((await sandbox.run('verify')).code).toBe(0)
     const refused = await sandbox.run('sandbox', 'rebuild', 'db1')
-    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('is writable') })
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('db1 is the primary') })
   })
 })
 
