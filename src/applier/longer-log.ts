@@ -65,6 +65,9 @@ export async function replayLongerLog(
   try {
     for await (const chunks of stream) {
       const wanted = chunks.filter((chunk) => covers(to, chunk.after))
+      const beyond = chunks.find((chunk) => !covers(to, chunk.after))
+      // Where `to` is a transaction that holds nothing of ours, it comes together with one behind it.
+      if (beyond !== undefined) wanted.push({ ...beyond, after: to, entries: [], bytes: 0, first: true, last: true })
       if (wanted.length > 0) await apply.apply(wanted)
       if (covers(apply.contains, to)) return
     }

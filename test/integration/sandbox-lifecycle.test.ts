@@ -187,8 +187,11 @@ describe('a sandbox in the foreground', () => {
     const ended = once(child, 'exit')
     await until(
       'the nodes to be shown',
-      () => /node1 +serving/.test(output) && output.includes('Ctrl-C ends it'),
-      60_000,
+      () => {
+        if (/node1 +serving/.test(output) && output.includes('Ctrl-C ends it')) return true
+        throw new Error(output)
+      },
+      50_000,
     )
     expect(output).toMatch(/memccat --servers=127\.0\.0\.1:\d+ hello/)
     child.kill('SIGINT')
