@@ -217,10 +217,9 @@ async function open(work: Work, given: { database: string; epoch: number }): Pro
   const facts = await work.facts(given.database)
   if (!facts.readOnly) {
     // Whoever was at it before has made it writable already, or it was so before there was any record.
-    if (facts.epoch === given.epoch) {
-      await locked?.disableSemiSync(stepMilliseconds)
-      return { instance: facts.instance }
-    }
+    // `solo` is recorded, so whoever waits for the standby is let go: behind them nothing becomes read-only.
+    await locked?.disableSemiSync(stepMilliseconds)
+    if (facts.epoch === given.epoch) return { instance: facts.instance }
     await locked?.makeReadOnly(stepMilliseconds)
   }
   await locked?.prepare({ epoch: given.epoch, semiSync: false }, stepMilliseconds)
@@ -249,9 +248,10 @@ async function openPaired(
   const { instance: standbyInstance } = await work.facts(standby)
   await s.waitForPosition(facts.position, stepMilliseconds)
   // Enabled, then nobody but the standby reads, then the marker: whatever a node sees of this epoch, the standby has.
+  const isOpen = !facts.readOnly && facts.epoch === epoch
+  if (!facts.readOnly && !isOpen) await p.makeReadOnly(stepMilliseconds)
   await p.enableSemiSync(stepMilliseconds)
   await p.evictReaders(stepMilliseconds)
-  const isOpen = !facts.readOnly && facts.epoch === epoch
   const marked = isOpen
     ? await work.control(primary).commitMarker(stepMilliseconds)
     : await p.prepare({ epoch, semiSync: true }, stepMilliseconds)
