@@ -55,7 +55,7 @@ describe.each(engineList)('a pair of %s under load', (engine) => {
     2 * minutes * repeats,
   )
 
-  test.runIf(engine === 'mariadb' || allFaults)(
+  test.runIf(allFaults)(
     'F4: switchovers: not one client is told an error, and writes pause for a moment only',
     async () => {
       await ready()
