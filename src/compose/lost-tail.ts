@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { BinlogConnection } from '../adapters/binlog-connection.ts'
 import { Databases } from '../adapters/databases.ts'
@@ -93,6 +93,8 @@ export async function keepTail(
 ): Promise<string> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const file = join(folder, `lost-${database}-epoch-${epoch}.json`)
-  await writeFile(file, `${JSON.stringify(tail, null, 2)}\n`, { mode: 0o600 })
+  // Whoever sees the file sees all of it.
+  await writeFile(`${file}.new`, `${JSON.stringify(tail, null, 2)}\n`, { mode: 0o600 })
+  await rename(`${file}.new`, file)
   return file
 }

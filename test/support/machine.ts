@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { CommandResult } from './sandboxes.ts'
 import { Program, removeFolder, temporaryFolder, until } from './processes.ts'
 
@@ -37,7 +38,7 @@ export class Machine {
     const script = join(folder, 'boot.sh')
     await writeFile(script, bootScript)
     const spaces = ['--fork', '--kill-child', '--pid', '--mount', '--uts', '--ipc', '--net', '--cgroup']
-    const program = new Program('unshare', [...spaces, 'sh', script, folder, name])
+    const program = new Program('unshare', [...spaces, 'sh', script, folder, name, checkout])
     const machine = new Machine(name, folder, program)
     try {
       await until(`${name} to boot`, () => machine.#isUp())
@@ -103,11 +104,13 @@ export class Machine {
   }
 }
 
+/** Without a slash at its end. */
+const checkout = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 const environment = ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME=/root', 'LANG=C.UTF-8']
 
-/** $1 the machine's folder on this one, $2 its name. What the kernel keeps for all (devices, sysctl) is not there or read-only. */
+/** $1 the machine's folder on this one, $2 its name, $3 where the checkout is. What the kernel keeps for all (devices, sysctl) is not there or read-only. */
 const bootScript = `set -e
-folder=$1 name=$2
+folder=$1 name=$2 checkout=$3
 mount --make-rprivate /
 mount -t overlay overlay -o lowerdir=/,upperdir=$folder/changes,workdir=$folder/work $folder/root
 cd $folder/root
@@ -118,6 +121,7 @@ for place in run tmp root work home; do
   [ ! -d $place ] || mount -t tmpfs -o mode=755 tmpfs $place
 done
 chmod 1777 tmp
+[ ! -d ".$checkout" ] || mount -t tmpfs -o mode=755 tmpfs ".$checkout"
 mkdir -p given
 mount --bind $folder/given given
 mount -t tmpfs -o mode=755 tmpfs dev
