@@ -36,7 +36,7 @@ describe.each(engineList)('following %s through a network that fails', (engine) 
     expect(following.disconnected).toEqual([])
   })
 
-  test('a source that goes silent is given up after three heartbeats, and followed again once it speaks', async () => {
+  test('F21: a source that goes silent is given up after three heartbeats, and followed again once it speaks', async () => {
     proxy = await ChaosProxy.start(database.port)
     following = new Following(databasesAt([proxy.port]), { start: await endOfLog(database) })
     await write('a')
@@ -66,7 +66,7 @@ describe.each(engineList)('following %s through a network that fails', (engine) 
     await following.key('x')
   })
 
-  test('a byte that changed on its way is noticed by the checksum, and the event read again', async () => {
+  test('F22: a byte that changed on its way is noticed by the checksum, and the event read again', async () => {
     proxy = await ChaosProxy.start(database.port)
     following = new Following(databasesAt([proxy.port]), { start: await endOfLog(database) })
     await following.connectedTimes(1)
@@ -85,7 +85,7 @@ describe.each(engineList)('following %s through a network that fails', (engine) 
     expect(values).toEqual(['a'.repeat(20), 'flip'.repeat(20), 'b'.repeat(20)])
   })
 
-  test('a connection that is cut anywhere in a transaction delivers each transaction once and whole', async () => {
+  test('F22: a connection that is cut anywhere in a transaction delivers each transaction once and whole', async () => {
     proxy = await ChaosProxy.start(database.port)
     const start = await endOfLog(database)
     const pair = (n: number): string => `BEGIN; ${setSql(`x${n}`)}; ${setSql(`y${n}`, 'v'.repeat(300))}; COMMIT`
@@ -108,7 +108,7 @@ describe.each(engineList)('following %s through a network that fails', (engine) 
     for (const chunk of following.chunks) expect([0, 2]).toContain(chunk.entries.length)
   })
 
-  test('a large transaction that is cut after its first parts comes again from its beginning', async () => {
+  test('F22: a large transaction that is cut after its first parts comes again from its beginning', async () => {
     proxy = await ChaosProxy.start(database.port)
     const start = await endOfLog(database)
     const inserts = Array.from({ length: 30 }, (_, n) => setSql(`p${n}`, 'x'.repeat(30_000)))

@@ -117,7 +117,7 @@ describe.each(engineList)('the log of %s', (engine) => {
     await database.query('ALTER TABLE memcached.mc_storage ENGINE=BLACKHOLE')
   })
 
-  test('stops where rows come without all their columns', async () => {
+  test('F25: stops where rows come without all their columns', async () => {
     await database.query("INSERT INTO memcached.mc_lanes VALUES ('m', 1, 1)")
     await expectUnreadable(
       "SET SESSION binlog_row_image = MINIMAL; UPDATE memcached.mc_lanes SET seq = 2 WHERE lane = 'm'",
@@ -220,7 +220,7 @@ describe.each(engineList)('a position in the log of %s', (engine) => {
     }
   })
 
-  test('ahead of the database is refused by MariaDB, and by MySQL only for numbers of its own', async () => {
+  test('F24: ahead of the database is refused by MariaDB, and by MySQL only for numbers of its own', async () => {
     const end = await endOfLog(database)
     const ask = async (position: Position): Promise<Error | 'streams'> =>
       new Promise((resolve, reject) => {

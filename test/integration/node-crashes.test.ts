@@ -70,7 +70,7 @@ describe.each(engineList)('under load on a pair of %s with two nodes', (engine) 
     expect(await node.get('kept')).toBe('x')
   })
 
-  test('a stalled memcached (SIGSTOP) takes the node out of service, and it comes back by itself', async () => {
+  test('F28: a stalled memcached (SIGSTOP) takes the node out of service, and it comes back by itself', async () => {
     const node = world.node(2)
     node.memcached.program.signal('SIGSTOP')
     await until('the node to notice', async () => (await node.status()).state !== 'serving', 30_000)

@@ -360,7 +360,7 @@ describe('stats', () => {
 })
 
 describe('limits', () => {
-  it('turns clients away beyond the most', async () => {
+  it('F35: turns clients away beyond the most', async () => {
     await restart({ connectionsMax: 2 })
     await connect()
     await connect()
@@ -384,7 +384,7 @@ describe('limits', () => {
     expect(await readUntil(socket, /(STORED\r\n){50}$/)).toBe('STORED\r\n'.repeat(50))
   })
 
-  it('stops reading a client that does not read, and goes on when it does', async () => {
+  it('F33: stops reading a client that does not read, and goes on when it does', async () => {
     await restart({ replyBytesMax: 1024 * 1024 })
     await ask(`set a 0 0 1000000\r\n${'v'.repeat(1_000_000)}\r\n`)
     const socket = await connect()
@@ -428,7 +428,7 @@ describe('limits', () => {
     await until('all replies', () => bytes === requests * reply.length)
   })
 
-  it('closes a client that leaves its replies unread', async () => {
+  it('F33: closes a client that leaves its replies unread', async () => {
     await restart({ replyBytesMax: 1024 * 1024, unreadMilliseconds: 300 })
     await ask(`set a 0 0 1000000\r\n${'v'.repeat(1_000_000)}\r\n`)
     const socket = await connect()
@@ -491,7 +491,7 @@ describe('limits', () => {
     expect(end).toMatch(/v\r\nEND\r\nMN\r\n$/)
   })
 
-  it('closes a client that never ends its request, however it drips', async () => {
+  it('F34: closes a client that never ends its request, however it drips', async () => {
     await restart({ requestMilliseconds: 300 })
     const slow = await connect()
     const idle = await connect()

@@ -1,0 +1,128 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { judge } from '../support/linearizability.ts'
+import { until } from '../support/processes.ts'
+import { History, RecordingClient } from '../support/recording-client.ts'
+import { World } from '../support/world.ts'
+
+/** WHITEHOLE_MILLION=1: a million keys (some minutes, 6 GB of memory and disk); else a fiftieth of it. */
+const isLong = process.env['WHITEHOLE_MILLION'] === '1'
+const keyCount = isLong ? 1_000_000 : 20_000
+const perRequest = 2000
+const liveKeys = 60
+const servingWithinSeconds = 60
+
+/** From 100 bytes to a megabyte, most of them small. */
+function sizeOf(n: number): number {
+  if (n % 4000 === 0) return 100_000 + (n % 900_001)
+  return n % 10 === 0 ? 1000 + (n % 3001) : 100 + (n % 201)
+}
+
+function valueOf(n: number): string {
+  return `${n}:`.padEnd(sizeOf(n), 'v')
+}
+
+describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic of all kinds on both`, () => {
+  let world: World
+  beforeAll(async () => {
+    world = await World.start({ topology: 'pair', nodes: 2, memcachedOptions: ['-m', isLong ? '2000' : '256'] })
+    for (let from = 0; from < keyCount; from += perRequest) {
+      const sets = Array.from({ length: perRequest }, (_, i) => {
+        const value = valueOf(from + i)
+        return `set k${from + i} 0 0 ${value.length} noreply\r\n${value}\r\n`
+      })
+      expect(await world.node(1).ask(`${sets.join('')}set filled 0 0 1\r\nx\r\n`)).toBe('STORED\r\n')
+    }
+    await world.settled()
+  }, 900_000)
+  afterAll(async () => world?.remove())
+
+  test(
+    'a memcached that is killed is served from again within a minute: nothing older, nothing deleted, no other time to live',
+    async () => {
+      for (let n = 0; n < 50; n++) await world.node(1).set(`ttl${n}`, 'x', 600 + n)
+      const history = new History()
+      const clients = await Promise.all(
+        [1, 2].flatMap((node) =>
+          [0, 1, 2].map((n) =>
+            RecordingClient.connect(world.node(node).ports.main, {
+              node,
+              name: `${node}-${n}`,
+              history,
+              dialect: n === 0 ? 'text' : 'meta',
+            }),
+          ),
+        ),
+      )
+      const stop = new AbortController()
+      let changes = 0
+      const play = async (client: RecordingClient, index: number): Promise<void> => {
+        for (let n = 0; !stop.signal.aborted; n++) {
+          const key = `live${(n * 7 + index) % liveKeys}`
+          const value = `${client.name}:${n}`
+          const kind = n % 9
+          if (kind < 3) await client.ask(key, { kind: 'set', value })
+          else if (kind === 3) await client.ask(key, { kind: 'delete' })
+          else if (kind === 4) await client.ask(key, { kind: 'add', value })
+          else await client.ask(key, { kind: 'get' })
+          changes++
+        }
+      }
+      const flushing = async (): Promise<void> => {
+        for (let n = 0; !stop.signal.aborted; n++) {
+          const node = world.node(1 + (n % 2))
+          await node.ask(`set s${n} 0 0 1\r\nx\r\n`, /\r\n$/, node.ports.sessions)
+          if (n % 5 === 0) await node.ask('flush_all\r\n', /OK\r\n/, node.ports.sessions)
+          await world.primary.query(`CALL memcached.set_key(memcached.ns('catalog'), 'sql', '${n}', 0)`)
+        }
+      }
+      const playing = [...clients.map(play), flushing()]
+      const back = world.node(2)
+      let seconds = 0
+      try {
+        await until('traffic', () => changes > 300)
+        const rebuilds = await back.metric('whitehole_rebuilds_total')
+        const killedAt = performance.now()
+        await back.memcached.restart()
+        await until(
+          'the node to serve again',
+          async () =>
+            (await back.metric('whitehole_rebuilds_total')) > rebuilds && (await back.status()).state === 'serving',
+          10 * 60_000,
+        )
+        seconds = (performance.now() - killedAt) / 1000
+        const seen = changes
+        await until('more traffic', () => changes > seen + 300)
+      } finally {
+        stop.abort()
+        await Promise.allSettled(playing)
+      }
+      for (const result of await Promise.allSettled(playing)) {
+        if (result.status === 'rejected') throw result.reason
+      }
+      console.log(
+        `${keyCount} keys: node 2 served again after ${seconds.toFixed(1)} s, ${changes} operations meanwhile`,
+      )
+      await world.settled()
+      for (let n = 0; n < liveKeys; n++) {
+        for (const index of [0, 3]) await clients[index]?.ask(`live${n}`, { kind: 'get', strict: true })
+      }
+      for (const client of clients) client.close()
+      expect(judge(history.operations)).toEqual([])
+      expect(seconds).toBeLessThan(servingWithinSeconds)
+      for (let n = 0; n < keyCount; n += keyCount / 100) expect(await back.get(`k${n}`)).toBe(valueOf(n))
+      for (let n = 0; n < 50; n += 7) {
+        const [there, here] = await Promise.all([1, 2].map((node) => secondsLeft(node, `ttl${n}`)))
+        expect(Math.abs((there ?? 0) - (here ?? Infinity))).toBeLessThanOrEqual(1)
+      }
+      for (const node of world.nodes) {
+        const { namespaces } = (await node.verify()) as { namespaces: Record<string, unknown>[] }
+        for (const one of namespaces) expect(one).toMatchObject({ missing: 0, diverged: 0, orphan: 0, evicted: 0 })
+      }
+    },
+    15 * 60_000,
+  )
+
+  async function secondsLeft(node: number, key: string): Promise<number> {
+    return Number(/ t(\d+)/.exec(await world.node(node).ask(`mg ${key} t\r\n`, /(HD|EN).*\r\n$/))?.[1])
+  }
+})
