@@ -5,7 +5,7 @@ import { until } from '../support/processes.ts'
 import { World } from '../support/world.ts'
 
 const clientCount = 1000
-const setsPerClient = 20
+const setsPerClient = 10
 
 describe('nodes beside clients that mean no good', () => {
   let world: World

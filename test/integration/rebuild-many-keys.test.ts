@@ -4,9 +4,9 @@ import { until } from '../support/processes.ts'
 import { History, RecordingClient } from '../support/recording-client.ts'
 import { World } from '../support/world.ts'
 
-/** WHITEHOLE_MILLION=1: a million keys (some minutes, 6 GB of memory and disk); else a fiftieth of it. */
+/** WHITEHOLE_MILLION=1: a million keys (some minutes, 6 GB of memory and disk); else a small part of it. */
 const isLong = process.env['WHITEHOLE_MILLION'] === '1'
-const keyCount = isLong ? 1_000_000 : 20_000
+const keyCount = isLong ? 1_000_000 : 6000
 const perRequest = 2000
 const liveKeys = 60
 const servingWithinSeconds = 60
@@ -112,7 +112,7 @@ describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic
       for (let n = 0; n < keyCount; n += keyCount / 100) expect(await back.get(`k${n}`)).toBe(valueOf(n))
       for (let n = 0; n < 50; n += 7) {
         const [there, here] = await Promise.all([1, 2].map((node) => secondsLeft(node, `ttl${n}`)))
-        expect(Math.abs((there ?? 0) - (here ?? Infinity))).toBeLessThanOrEqual(1)
+        expect(Math.abs((there ?? 0) - (here ?? Infinity))).toBeLessThanOrEqual(2)
       }
       for (const node of world.nodes) {
         const { namespaces } = (await node.verify()) as { namespaces: Record<string, unknown>[] }
