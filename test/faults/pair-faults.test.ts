@@ -1,7 +1,7 @@
 import { createConnection } from 'mysql2/promise'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { engineList, mysqldPath } from '../support/databases.ts'
-import { allFaults, FaultLoad, pause, repeats } from '../support/fault-load.ts'
+import { allFaults, FaultLoad, pause, repeats, tellTimes } from '../support/fault-load.ts'
 import { until } from '../support/processes.ts'
 import { type SandboxStatus, TestSandbox } from '../support/sandboxes.ts'
 
@@ -44,27 +44,26 @@ describe.runIf(allFaults).each(engineList)('a pair of %s under load', (engine) =
     readonly since: number
   }
 
-  function row(name: string, fault: (given: Fault) => Promise<void>, options: { watched?: boolean } = {}): void {
+  /** @param fault tells after how many milliseconds both nodes took writes again */
+  function row(name: string, fault: (given: Fault) => Promise<number>, options: { watched?: boolean } = {}): void {
     test(
       name,
       async () => {
+        const times: number[] = []
         for (let round = 0; round < repeats; round++) {
           const roles = await ready()
           const seed = Date.now() % 1_000_000
           console.log(`round ${round}, seed ${seed}`)
           const load = await FaultLoad.start(sandbox, seed, options)
-          await fault({ load, ...roles, since: performance.now() })
+          times.push(await fault({ load, ...roles, since: performance.now() }))
           await ready()
           await load.progress(50)
           await load.check()
         }
+        console.log(`${engine}, ${name.split(':')[0]}: not writable ${tellTimes(times)}`)
       },
       3 * minute * repeats,
     )
-  }
-
-  const tellTime = (name: string, milliseconds: number): void => {
-    console.log(`${name}: writable again after ${Math.round(milliseconds)} ms`)
   }
 
   row(
@@ -72,19 +71,20 @@ describe.runIf(allFaults).each(engineList)('a pair of %s under load', (engine) =
     async (given) => {
       const { load, primary, since } = given
       expect((await sandbox.run('sandbox', 'stop', primary)).code).toBe(0)
-      tellTime('F3', await load.writableAgain(since))
+      const milliseconds = await load.writableAgain(since)
       const after = await until_('another primary', ({ databases }) =>
         databases.some(({ name, role }) => name !== primary && role === 'primary'),
       )
       expect(after.epoch).toBeGreaterThan(given.epoch)
       expect((await sandbox.run('sandbox', 'start', primary)).code).toBe(0)
+      return milliseconds
     },
   )
 
   row('F14: both databases are killed: they come back, and only who has everything is primary', async (given) => {
     kill(given.standby)
     kill(given.primary)
-    tellTime('F14', await given.load.writableAgain(given.since))
+    return given.load.writableAgain(given.since)
   })
 
   row(
@@ -93,13 +93,13 @@ describe.runIf(allFaults).each(engineList)('a pair of %s under load', (engine) =
       const { load, primary, standby, since } = given
       expect((await sandbox.run('sandbox', 'kill', standby)).code).toBe(0)
       const milliseconds = await load.writableAgain(since)
-      tellTime('F15', milliseconds)
       expect(milliseconds).toBeLessThan(10_000)
       const alone = await until_('solo', ({ mode }) => mode === 'solo')
       expect(alone.databases.find(({ role }) => role === 'primary')?.name).toBe(primary)
       await load.progress(100)
       expect((await sandbox.run('sandbox', 'start', standby)).code).toBe(0)
       expect((await ready()).primary).toBe(primary)
+      return milliseconds
     },
   )
 
@@ -112,8 +112,9 @@ describe.runIf(allFaults).each(engineList)('a pair of %s under load', (engine) =
     kill(primary)
     await pause(1000)
     expect((await sandbox.run('sandbox', 'start', standby)).code).toBe(0)
-    tellTime('F15, alone', await load.writableAgain(died))
+    const milliseconds = await load.writableAgain(died)
     expect((await ready()).primary).toBe(primary)
+    return milliseconds
   })
 
   row(
@@ -121,8 +122,9 @@ describe.runIf(allFaults).each(engineList)('a pair of %s under load', (engine) =
     async (given) => {
       const { load, primary, epoch, since } = given
       expect((await sandbox.run('sandbox', 'restart', primary)).code).toBe(0)
-      tellTime('R4', await load.writableAgain(since))
+      const milliseconds = await load.writableAgain(since)
       expect((await ready()).epoch).toBeGreaterThan(epoch)
+      return milliseconds
     },
   )
 
@@ -136,18 +138,19 @@ describe.runIf(allFaults).each(engineList)('a pair of %s under load', (engine) =
       if (User === 'whitehole_replication') await root.query(`KILL ${Id}`)
     }
     await until_('solo', ({ mode }) => mode === 'solo')
-    tellTime('F6', await load.writableAgain(since))
+    const milliseconds = await load.writableAgain(since)
     await load.progress(50)
     await root.query(`ALTER USER ${account} ACCOUNT UNLOCK`)
     root.destroy()
     expect((await ready()).primary).toBe(primary)
+    return milliseconds
   })
 
   row('F16: the monitor dies together with the primary: it comes back and finishes', async (given) => {
     const { load, primary, since } = given
     process.kill(sandbox.pid('monitor'), 'SIGKILL')
     kill(primary)
-    tellTime('F16', await load.writableAgain(since))
+    return load.writableAgain(since)
   })
 
   // The last one: the anti-flap window of a primary that lived on holds for a minute.
@@ -158,11 +161,11 @@ describe.runIf(allFaults).each(engineList)('a pair of %s under load', (engine) =
       const pid = sandbox.pid(primary)
       process.kill(pid, 'SIGSTOP')
       const milliseconds = await load.writableAgain(since)
-      tellTime('F2', milliseconds)
       expect(milliseconds).toBeLessThan(10_000)
       await load.progress(100)
       process.kill(pid, 'SIGCONT')
       expect((await ready()).primary).not.toBe(primary)
+      return milliseconds
     },
     { watched: false },
   )

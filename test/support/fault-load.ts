@@ -12,6 +12,19 @@ export const repeats = Number(process.env['WHITEHOLE_FAULT_REPEATS'] ?? 1)
 /** WHITEHOLE_FAULTS=all: every row on each engine, not only the selection of CI. One row by its name: `vitest -t F15`. */
 export const allFaults = process.env['WHITEHOLE_FAULTS'] === 'all'
 
+/** Of a row's repeats, in milliseconds. */
+export function tellTimes(times: readonly number[]): string {
+  const each = times.map(Math.round).join(', ')
+  return `for ${Math.round(medianOf(times))} ms (median of ${times.length}: ${each})`
+}
+
+export function medianOf(times: readonly number[]): number {
+  const sorted = times.toSorted((a, b) => a - b)
+  const low = sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN
+  const high = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
+  return (low + high) / 2
+}
+
 const connectionsPerNode = 25
 const sqlWriters = 2
 /** Between two requests of a connection. */
