@@ -45,7 +45,7 @@ const bufferBytesMaxDefault = 4 * 1024 * 1024
 const retryMillisecondsFirst = 50
 const retryMillisecondsMax = 2000
 /** A connection that lasted so long was a good one: the next attempt comes at once. */
-const steadyMilliseconds = 5000
+const steadyMilliseconds = 1000
 /** Below none: a few milliseconds. Roles may just have changed, and writers wait for what is followed. */
 const steadyAttempts = -3
 /** Each look is a connection to every database. */

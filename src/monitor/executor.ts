@@ -56,6 +56,8 @@ export type Failpoint =
  */
 export class Executor {
   readonly #parts: ExecutorParts
+  /** After a hand-over writers wait for the opening that follows: it need not connect again. The voters are asked anew all the same. */
+  #kept: KeptLocks = new Map()
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts
@@ -63,31 +65,52 @@ export class Executor {
 
   /** Never rejects. Once aborted nothing new is begun, and what is under way on a connection is left to itself. */
   async run(operation: Operation, ballot: Ballot, signal: AbortSignal): Promise<OperationResult> {
-    const work = new Work(this.#parts, ballot, signal)
+    const work = new Work(this.#parts, { ballot, signal, kept: this.#takeKept(operation) })
+    let keeps = false
     try {
       const { mayBegin } = this.#parts
       if (mayBegin !== undefined) await work.orAborted(mayBegin(operation, signal))
-      return { ok: true, value: await work.orAborted(carryOut(work, operation)) }
+      const value = await work.orAborted(carryOut(work, operation))
+      keeps = operation.kind === 'hand-over'
+      return { ok: true, value }
     } catch (error) {
       return { ok: false, error: describeError(error) }
     } finally {
-      work.release()
+      if (keeps) this.#kept = work.keep()
+      else work.release()
     }
   }
+
+  /** Lets go what was kept for an operation that won't come. */
+  release(): void {
+    for (const locked of this.#kept.values()) locked.release()
+    this.#kept = new Map()
+  }
+
+  #takeKept(operation: Operation): KeptLocks {
+    // A marker needs no lock, and may come in between.
+    if (operation.kind === 'mark') return new Map()
+    const kept = this.#kept
+    this.#kept = new Map()
+    return kept
+  }
 }
+
+type KeptLocks = Map<string, LockedDatabase>
 
 /** One operation with the locks that it holds. */
 class Work {
   readonly #parts: ExecutorParts
   readonly #ballot: Ballot
   readonly #signal: AbortSignal
-  readonly #locked: LockedDatabase[] = []
+  readonly #locked: KeptLocks
   #released = false
 
-  constructor(parts: ExecutorParts, ballot: Ballot, signal: AbortSignal) {
+  constructor(parts: ExecutorParts, given: { ballot: Ballot; signal: AbortSignal; kept: KeptLocks }) {
     this.#parts = parts
-    this.#ballot = ballot
-    this.#signal = signal
+    this.#ballot = given.ballot
+    this.#signal = given.signal
+    this.#locked = given.kept
   }
 
   get timeouts(): ExecutorTimeouts {
@@ -103,9 +126,11 @@ class Work {
     const { lockMilliseconds } = this.timeouts
     const taken = await Promise.allSettled(
       names.map(async (name) => {
+        const kept = this.#locked.get(name)
+        if (kept?.held === true) return kept
         const locked = await this.control(name).takeLock(lockMilliseconds)
         if (this.#released) locked.release()
-        else this.#locked.push(locked)
+        else this.#locked.set(name, locked)
         return locked
       }),
     )
@@ -169,7 +194,13 @@ class Work {
 
   release(): void {
     this.#released = true
-    for (const locked of this.#locked) locked.release()
+    for (const locked of this.#locked.values()) locked.release()
+  }
+
+  /** Instead of `release`. */
+  keep(): KeptLocks {
+    this.#released = true
+    return this.#locked
   }
 }
 

@@ -100,6 +100,7 @@ export class Monitor {
     this.#ending.abort()
     for (const cancel of this.#cancels) cancel()
     for (const running of this.#running.values()) running.abort()
+    this.#executor.release()
     for (const answer of this.#answers.values()) answer({ ok: false, text: 'this monitor is stopping' })
   }
 
@@ -188,6 +189,7 @@ export class Monitor {
     void this.#executor.run(operation, ballot, abort.signal).then((result) => {
       this.#running.delete(id)
       this.#feed({ kind: 'done', now: this.#now(), id, result })
+      if (this.#stopped || !this.acting) this.#executor.release()
     })
   }
 

@@ -48,7 +48,7 @@ const carefulBatches = 32
 /** Idle sessions are ended by the server after five seconds (statements.ts). */
 const pingMilliseconds = 1500
 /** A takeover is over in a second or two: whoever looks less often makes it longer. */
-const backOffMilliseconds = { first: 20, most: 100 }
+const backOffMilliseconds = { first: 20, most: 50 }
 /** Incarnations that were tried and may still come into force; of older ones nobody needs to hear. */
 const attemptsMax = 64
 const formersMax = 8
