@@ -13,6 +13,7 @@ import type { Dialect } from '../domain/position.ts'
 import { type Version, versionFromNumber } from '../domain/version.ts'
 import type { BatchKey, Decision, DirectoryRow, Facts, NamespaceRow } from './decision.ts'
 import {
+  type BlindLimit,
   bump,
   canRefuseToWait,
   endThread,
@@ -53,8 +54,8 @@ export interface LaneSession {
    * @throws LaneTakenError
    */
   lockKeys(place: LanePlace, wanted: Wanted): Promise<Locked>
-  /** @param waits whether an upsert waits for a locked row: `never` only where the session can refuse to */
-  write(decision: Decision, waits: 'briefly' | 'never'): Promise<void>
+  /** @param blind rows are written that were not locked before: only where the session can refuse to wait for them */
+  write(decision: Decision, blind?: BlindLimit): Promise<void>
   /** Opens the transaction. @throws LaneTakenError */
   lockNamespace(place: LanePlace, id: NamespaceId): Promise<LockedNamespace>
   flush(id: NamespaceId, change: FlushChange): Promise<void>
@@ -94,9 +95,9 @@ export class LaneTakenError extends Error {
   }
 }
 
-/** Deadlock, lock wait, duplicate key: the statement failed for certain, the COMMIT behind it was not executed. */
+/** Deadlock, lock wait, duplicate key, a blind write that came too late (statements.ts): the statement failed for certain, the COMMIT behind it was not executed. */
 export function isRetryable(error: unknown): boolean {
-  return [1213, 1205, 1062].includes(errnoOf(error))
+  return [1213, 1205, 1062, 1242].includes(errnoOf(error))
 }
 
 /** A trigger's SIGNAL: it will not go otherwise the next time. */
@@ -312,8 +313,8 @@ class SqlLaneSession implements LaneSession {
     return seen
   }
 
-  async write(decision: Decision, waits: 'briefly' | 'never'): Promise<void> {
-    await this.#asking.ask(writeAndCommit(this.#dialect, decision, waits))
+  async write(decision: Decision, blind?: BlindLimit): Promise<void> {
+    await this.#asking.ask(writeAndCommit(this.#dialect, decision, blind))
   }
 
   async lockNamespace(place: LanePlace, id: NamespaceId): Promise<LockedNamespace> {

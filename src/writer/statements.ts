@@ -93,17 +93,33 @@ export function canRefuseToWait(dialect: Dialect): boolean {
   return dialect === 'mariadb'
 }
 
+/** Of a transaction that writes rows which it has not locked before. */
+export interface BlindLimit {
+  /** By the primary's clock: whoever sent a part of it is told soon after that its outcome is unknown. */
+  readonly notAfterSeconds: number
+}
+
 /** The second round trip. A statement that fails keeps the COMMIT behind it from being executed. */
-export function writeAndCommit(dialect: Dialect, decision: Decision, waits: 'briefly' | 'never'): string {
+export function writeAndCommit(dialect: Dialect, decision: Decision, blind?: BlindLimit): string {
   const parts: string[] = []
   const { inserts, updates, touches, log } = decision
   if (inserts.length > 0) parts.push(insertInto(inserts))
-  const patience = waits === 'never' ? 'SET STATEMENT innodb_lock_wait_timeout=0 FOR ' : ''
+  const patience = blind !== undefined ? 'SET STATEMENT innodb_lock_wait_timeout=0 FOR ' : ''
   if (updates.length > 0) parts.push(patience + upsert(dialect, updates))
+  if (blind !== undefined) parts.push(refuseAfter(blind))
   if (touches.length > 0) parts.push(touch(dialect, touches))
   if (log.length > 0) parts.push(`INSERT INTO mc_storage (${logColumns}) VALUES ${log.map(logValues).join(',')}`)
   parts.push('COMMIT')
   return parts.join(';')
+}
+
+/**
+ * A packet that arrives late, after its clients were told that the outcome is unknown, must not overwrite what was acknowledged since. Rows that
+ * were locked by the first round trip keep that from happening; these are locked by the statement before this one, so here is the place
+ * to look at the clock: whoever writes later stands behind. Two rows where one is wanted are an error (1242), which ends the transaction.
+ */
+function refuseAfter({ notAfterSeconds }: BlindLimit): string {
+  return `SET @late=(SELECT 1 UNION SELECT 1+(UNIX_TIMESTAMP(SYSDATE(6))>${notAfterSeconds.toFixed(6)}))`
 }
 
 /** The first round trip of a flush: it waits for batches that hold the row shared, one second at most. */

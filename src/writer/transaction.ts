@@ -4,7 +4,7 @@ import type { NamespaceId } from '../domain/namespace.ts'
 import type { BatchKey, Decidable, Decision, Result } from './decision.ts'
 import { groupKeys, type LaneSession, type Locked, type LockedNamespace } from './lane-session.ts'
 import type { Contended, NamespaceMutation, Pending } from './pending.ts'
-import { compareKeys, type FlushChange, type LanePlace } from './statements.ts'
+import { type BlindLimit, compareKeys, type FlushChange, type LanePlace } from './statements.ts'
 
 /** A transaction whose locks are held and whose outcome is decided, but of which no COMMIT is on its way yet. */
 export interface Prepared {
@@ -49,20 +49,28 @@ async function prepareKeys(session: LaneSession, place: LanePlace, given: Given)
   }
   const wanted = { namespaces: [...namespaces], keys: groupKeys(read.sort(compareKeys)) }
   const locked = await session.lockKeys(place, wanted)
+  const readAt = performance.now()
   const { items, contended } = separate(given.items, locked)
   const decidables = items.map(
     ({ mutation, key, order }) => ({ mutation, key: distinct.get(key?.id ?? ''), session: order }) as Decidable,
   )
   const decision: Decision = decide(decidables, { ...locked, unread }, given.random)
+  const blind = unread.size === 0 ? undefined : limitOf(items, locked.nowSeconds, readAt)
   const inserted = new Set(decision.inserts.map(({ key }) => key.id))
   return {
     items,
     results: decision.results,
     contended,
     absent: items.filter(({ key }) => key !== undefined && inserted.has(key.id)),
-    blind: unread.size > 0,
-    commit: async () => session.write(decision, unread.size > 0 ? 'never' : 'briefly'),
+    blind: blind !== undefined,
+    commit: async () => session.write(decision, blind),
   }
+}
+
+/** The first deadline of all, by the primary's clock, which was read before `readAtMilliseconds`: so rather too early than too late. */
+function limitOf(items: readonly Pending[], nowSeconds: number, readAtMilliseconds: number): BlindLimit {
+  const first = Math.min(...items.map(({ deadline }) => deadline))
+  return { notAfterSeconds: nowSeconds + (first - readAtMilliseconds) / 1000 }
 }
 
 /** What was answered meanwhile (its deadline passed) leaves the batch as well: nothing of it is written. */

@@ -237,6 +237,33 @@ describe.each(engineList)('with faults between a node and %s', (engine) => {
     expect(values(name('s')).at(-1)).toBe('after')
   })
 
+  it('a write that arrives after its client was told that the outcome is unknown does not overwrite what was acknowledged since', async () => {
+    let late: Promise<void> | undefined
+    let otherDone: () => void = () => {}
+    const other = new Promise<void>((resolve) => (otherDone = resolve))
+    const writer = await writerBehindProxy({
+      settings: { writeTimeoutMilliseconds: 1000 },
+      onSession: (session) => {
+        const write = session.write.bind(session)
+        session.write = async (...given) => {
+          if (late !== undefined) return write(...given)
+          // On its way for so long; the transaction is open meanwhile.
+          late = other.then(async () => write(...given))
+          return late
+        }
+      },
+    })
+    expect(await ending(writer.openSession().submit(set(name('w'), 'early')))).toBe('outcome-unknown')
+    const elsewhere = world.writer(name('other')).openSession()
+    // Where rows are locked first (MySQL) it is this one that waits, or it finds no row that the early one could overwrite.
+    expect(await ending(elsewhere.submit(set(name('w'), 'later')))).toBe('stored')
+    otherDone()
+    await late?.catch(() => {})
+    expect(await ending(writer.openSession().submit(set(name('marker'))))).toBe('stored')
+    await until('the marker', () => values(name('marker')).length > 0)
+    expect(values(name('w'))).toEqual(['later'])
+  })
+
   it('a primary that became read-only is left, and found again once it is writable', async () => {
     const writer = await writerBehindProxy({ settings: { writeTimeoutMilliseconds: 1500 } })
     const session = writer.openSession()

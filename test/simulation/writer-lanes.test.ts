@@ -172,6 +172,10 @@ class ModelServer {
     this.random = random
   }
 
+  get nowSeconds(): number {
+    return 1000 + performance.now() / 1000
+  }
+
   get position(): undefined {
     return undefined
   }
@@ -272,16 +276,23 @@ class ModelSession implements LaneSession {
         }
       }
       const namespaces = new Map([[1, { generation: 2, defaultTtlSeconds: 0, maxTtlSeconds: 0, maxValueBytes: 0 }]])
-      return { nowSeconds: 1000, namespaces, rows, contendedKeys, contendedNamespaces: new Set<number>() }
+      return {
+        nowSeconds: this.#server.nowSeconds,
+        namespaces,
+        rows,
+        contendedKeys,
+        contendedNamespaces: new Set<number>(),
+      }
     })
   }
 
-  async write(...[decision, waits]: Parameters<LaneSession['write']>): Promise<void> {
+  async write(...[decision, blind]: Parameters<LaneSession['write']>): Promise<void> {
     await this.#ask(async () => {
       for (const { key } of decision.updates) {
-        if (waits === 'never' && (this.#server.locks.get(key.id) ?? this) !== this) throw sqlError(1205)
+        if (blind !== undefined && (this.#server.locks.get(key.id) ?? this) !== this) throw sqlError(1205)
         await this.#server.lock(key.id, this)
       }
+      if (blind !== undefined && this.#server.nowSeconds > blind.notAfterSeconds) throw sqlError(1242)
       for (const { key } of decision.inserts) {
         await this.#server.lock(key.id, this)
         if (this.#server.keys.has(key.id)) throw sqlError(1062)
