@@ -462,9 +462,10 @@ export class Applier implements ServedContents, HeldContents {
 
 /** A memcached that stalls is noticed on a quiet log too: the connection gives up a request that has no reply in time. */
 function keepAsking(session: MemcachedSession): () => void {
-  const timer = setInterval(() => void session.connection.request('mn').catch(() => {}), askMilliseconds)
+  const timer = setInterval(() => void session.ask().catch(() => {}), askMilliseconds)
   return () => clearInterval(timer)
 }
 
-const askMilliseconds = 1000
+/** No whole second: so that the answers come from all places of memcached's second (memcached-clock.ts). */
+const askMilliseconds = 700
 const settleAfterMilliseconds = 20

@@ -129,6 +129,21 @@ export function memcachedExptime(expiry: Expiry, committedSeconds: number, clock
 }
 
 /**
+ * What a peer's memcached has left of an item's time, as an absolute time by this one's clock: rounded once, so it ends within half a second of the
+ * peer's (and what the two clocks are known by). Relative seconds would count from this memcached's last tick, up to a second ago.
+ *
+ * @param endSeconds by the databases' clock, with its fraction
+ * @returns undefined already over, else seconds
+ */
+export function streamedExptime(endSeconds: number, clock: ExpiryClock): number | undefined {
+  if (endSeconds === expiryNever) return 0
+  const now = clock.memcachedNowSeconds()
+  const exptime = Math.round(now + endSeconds - clock.databaseNowSeconds())
+  if (exptime <= now) return undefined
+  return exptime > exptimeMax ? 0 : exptime
+}
+
+/**
  * Whole seconds. A fresh entry gets back the number that its client gave: the primary counted it from the beginning of its second, and to take off
  * what has gone of that second would end an item of one second at once, more often than not.
  */

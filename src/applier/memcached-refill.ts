@@ -5,7 +5,7 @@ import type { Position } from '../domain/position.ts'
 import { failpoint, failpointArmed } from '../runtime/failpoints.ts'
 import { readItems } from '../wire/peer/item-stream.ts'
 import type { ApplyCounters } from './apply.ts'
-import { type ExpiryClock, ItemCommands, memcachedExptime } from './item-commands.ts'
+import { type ExpiryClock, ItemCommands, streamedExptime } from './item-commands.ts'
 import type { MemcachedSession } from './memcached-session.ts'
 
 export interface MemcachedRefillOptions {
@@ -19,8 +19,6 @@ export interface MemcachedRefillOptions {
   readonly isLost: (position: Position) => Promise<boolean>
 }
 
-/** What is left of its time counts, not what its client gave it. */
-const longAgo = 0
 /** Pieces that memcached has not confirmed: it works on one while the next is made. */
 const inFlightMax = 2
 
@@ -57,7 +55,7 @@ export class MemcachedRefill implements RefillSink {
   async items(piece: Buffer): Promise<number> {
     const { clock } = this.#given
     const count = readItems(piece, (item) => {
-      const exptime = memcachedExptime(item.expiry, longAgo, clock)
+      const exptime = streamedExptime(item.endSeconds, clock)
       if (exptime !== undefined) this.#commands.fill(item, exptime)
     })
     const sent = this.#send()

@@ -7,6 +7,7 @@ import { MemcachedConnection } from '../adapters/memcached-connection.ts'
 import { dumpItems } from '../adapters/memcached-dump.ts'
 import { WhiteholeError } from '../domain/errors.ts'
 import { deleteByCas } from '../wire/memcached/meta-key.ts'
+import { MemcachedClock } from './memcached-clock.ts'
 import { parseStateItem, type StateItem, stateItemKey } from './state-item.ts'
 
 export interface MemcachedSessionOptions {
@@ -26,8 +27,8 @@ export class MemcachedSession {
   readonly connection: MemcachedConnection
   readonly #options: MemcachedSessionOptions
   #itemCasIsVersion = false
-  /** memcached's clock minus this process's monotonic clock, in seconds: memcached fixes its clock at its start (R20). */
-  #clockOffsetSeconds = 0
+  /** Its own one: memcached fixes its clock at its start (R20). */
+  readonly #clock = new MemcachedClock()
   /** Of the memcached process that we speak to: another one, or a flush_all, means other contents. */
   #identity = ''
 
@@ -64,7 +65,7 @@ export class MemcachedSession {
   }
 
   nowSeconds(): number {
-    return performance.now() / 1000 + this.#clockOffsetSeconds
+    return this.#clock.nowSeconds()
   }
 
   /** Undefined also where the contents' CAS are of the other kind than this memcached's: they would be misread. */
@@ -139,15 +140,27 @@ export class MemcachedSession {
     }
   }
 
+  /** Asks for its clock, for the sake of the answer and of what it says. */
+  async ask(): Promise<void> {
+    await this.#stats()
+  }
+
   async #identify(): Promise<ReadonlyMap<string, string>> {
+    const stats = await this.#stats()
+    this.#identity = `${stats.get('pid')} ${stats.get('cmd_flush')}`
+    return stats
+  }
+
+  async #stats(): Promise<ReadonlyMap<string, string>> {
+    const askedAt = performance.now()
     const stats = new Map<string, string>()
     for (const line of await this.connection.lines('stats')) {
       const [, name = '', value = ''] = line.split(' ')
       stats.set(name, value)
     }
-    this.#identity = `${stats.get('pid')} ${stats.get('cmd_flush')}`
-    this.#clockOffsetSeconds = Number(stats.get('time')) - performance.now() / 1000
-    if (Number.isNaN(this.#clockOffsetSeconds)) throw new WhiteholeError('memcached-away', 'memcached tells no time')
+    const seconds = Number(stats.get('time'))
+    if (Number.isNaN(seconds)) throw new WhiteholeError('memcached-away', 'memcached tells no time')
+    this.#clock.sample(seconds, askedAt, performance.now())
     return stats
   }
 }

@@ -125,9 +125,9 @@ export class DonorItems {
       if (found === undefined || found.item.casLow !== one.casLow || found.item.casHigh !== one.casHigh) continue
       const { expires } = lifeOf(one)
       if (expires !== 0 && expires <= memcachedNowSeconds) continue
-      const expiry = expires === 0 ? 0 : Math.round(expires - memcachedNowSeconds + databaseNowSeconds)
+      const endSeconds = expires === 0 ? 0 : expires - memcachedNowSeconds + databaseNowSeconds
       const { casHigh, casLow, flags, value } = found.item
-      this.#frame.add({ key: one.key, stale: found.stale, expiry, flags: Number(flags), casHigh, casLow, value })
+      this.#frame.add({ key: one.key, stale: found.stale, endSeconds, flags: Number(flags), casHigh, casLow, value })
     }
   }
 

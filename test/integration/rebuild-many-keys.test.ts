@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { loadavg } from 'node:os'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { judge } from '../support/linearizability.ts'
 import { until } from '../support/processes.ts'
@@ -78,11 +80,13 @@ describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic
       const playing = [...clients.map(play), flushing()]
       const back = world.node(2)
       let seconds = 0
+      let cpu = 0
       try {
         await until('traffic', () => changes > 300)
         const rebuilds = await back.metric('whitehole_rebuilds_total')
         const killedAt = performance.now()
         await back.memcached.restart()
+        const cpuBefore = cpuSeconds()
         await until(
           'the node to serve again',
           async () =>
@@ -90,6 +94,7 @@ describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic
           10 * 60_000,
         )
         seconds = (performance.now() - killedAt) / 1000
+        cpu = cpuSeconds() - cpuBefore
         const seen = changes
         await until('more traffic', () => changes > seen + 300)
       } finally {
@@ -100,7 +105,7 @@ describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic
         if (result.status === 'rejected') throw result.reason
       }
       console.log(
-        `${keyCount} keys: node 2 served again after ${seconds.toFixed(1)} s, ${changes} operations meanwhile`,
+        `${keyCount} keys: node 2 served again after ${seconds.toFixed(1)} s, ${changes} operations meanwhile; all of ours used ${cpu.toFixed(1)} s of processor time, load average ${loadavg()[0]?.toFixed(1)}`,
       )
       await world.settled()
       for (let n = 0; n < liveKeys; n++) {
@@ -110,9 +115,8 @@ describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic
       expect(judge(history.operations)).toEqual([])
       expect(seconds).toBeLessThan(servingWithinSeconds)
       for (let n = 0; n < keyCount; n += keyCount / 100) expect(await back.get(`k${n}`)).toBe(valueOf(n))
-      for (let n = 0; n < 50; n += 7) {
-        const [there, here] = await Promise.all([1, 2].map((node) => secondsLeft(node, `ttl${n}`)))
-        expect(Math.abs((there ?? 0) - (here ?? Infinity))).toBeLessThanOrEqual(2)
+      for (let n = 0; n < 50; n += 12) {
+        expect(Math.abs(await endsApart(`ttl${n}`))).toBeLessThanOrEqual(1)
       }
       for (const node of world.nodes) {
         const { namespaces } = (await node.verify()) as { namespaces: Record<string, unknown>[] }
@@ -121,6 +125,31 @@ describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic
     },
     15 * 60_000,
   )
+
+  /** Of nodes, memcached and databases: on a machine that others use it says more than the time that went by. */
+  function cpuSeconds(): number {
+    const programs = world.nodes.flatMap((node) => [node.program, node.memcached.program])
+    const pids = [...programs, world.primary.program, world.standby?.program].map((program) => program?.pid)
+    return pids.reduce<number>((sum, pid) => {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
+        .replace(/^.*\) /, '')
+        .split(' ')
+      // utime and stime, in hundredths.
+      return sum + (Number(fields[11]) + Number(fields[12])) / 100
+    }, 0)
+  }
+
+  /** The nodes tell whole seconds, and each begins them elsewhere: what they differ by on average is what the ends do. */
+  async function endsApart(key: string): Promise<number> {
+    let sum = 0
+    const looks = 20
+    for (let look = 0; look < looks; look++) {
+      const [one = 0, two = 0] = await Promise.all([1, 2].map((node) => secondsLeft(node, key)))
+      sum += one - two
+      await new Promise((resolve) => setTimeout(resolve, 1000 / looks))
+    }
+    return sum / looks
+  }
 
   async function secondsLeft(node: number, key: string): Promise<number> {
     return Number(/ t(\d+)/.exec(await world.node(node).ask(`mg ${key} t\r\n`, /(HD|EN).*\r\n$/))?.[1])

@@ -12,10 +12,10 @@ import { type Dialect, formatPosition, parsePosition, type Position } from '../.
  *     alive nothing: the giver is there, and busy
  *     end   JSON: the position that whoever takes must reach before it serves
  *
- * An item: `marks (8) | length of key (8) | expiry (32) | flags (32) | length of value (32) | CAS (64) | key | value`. Expiry in Unix
- * seconds by the databases' clock, 0 never.
+ * An item: `marks (8) | length of key (8) | end (64, floating point) | flags (32) | length of value (32) | CAS (64) | key | value`. Its end in
+ * Unix seconds by the databases' clock, 0 never; with a fraction, for the giver's memcached counts its seconds from other places than theirs.
  */
-export const itemStreamFormat = 1
+export const itemStreamFormat = 2
 
 export interface StreamHead extends RefillHead {
   readonly format: number
@@ -40,7 +40,7 @@ export type StreamFrame =
   | { readonly kind: 'end'; readonly end: StreamEnd }
 
 const kinds = { head: 1, items: 2, alive: 3, end: 4 } as const
-const itemHeadBytes = 22
+const itemHeadBytes = 26
 const itemsHeadBytes = 4 + 1 + 8
 const staleMark = 1
 /** memcached's largest item is far smaller. */
@@ -62,7 +62,7 @@ export function formatAlive(): Buffer {
 export interface StreamedItem extends ItemCas {
   readonly key: ItemKey
   readonly stale: boolean
-  readonly expiry: number
+  readonly endSeconds: number
   readonly flags: number
   readonly value: Buffer
 }
@@ -85,19 +85,19 @@ export class ItemsFrame {
     return this.#length
   }
 
-  add({ key, stale, expiry, flags, casHigh, casLow, value }: StreamedItem): void {
+  add({ key, stale, endSeconds, flags, casHigh, casLow, value }: StreamedItem): void {
     this.#reserve(itemHeadBytes + key.length + value.length)
     const buffer = this.#buffer
     let at = this.#length
     buffer[at] = stale ? staleMark : 0
     buffer[at + 1] = key.length
-    buffer.writeUInt32BE(expiry, at + 2)
-    buffer.writeUInt32BE(flags, at + 6)
-    buffer.writeUInt32BE(value.length, at + 10)
+    buffer.writeDoubleBE(endSeconds, at + 2)
+    buffer.writeUInt32BE(flags, at + 10)
+    buffer.writeUInt32BE(value.length, at + 14)
     // Two halves of 31 and 33 bits become two of 32.
     const above = casLow >= 2 ** 32
-    buffer.writeUInt32BE(casHigh * 2 + (above ? 1 : 0), at + 14)
-    buffer.writeUInt32BE(above ? casLow - 2 ** 32 : casLow, at + 18)
+    buffer.writeUInt32BE(casHigh * 2 + (above ? 1 : 0), at + 18)
+    buffer.writeUInt32BE(above ? casLow - 2 ** 32 : casLow, at + 22)
     at += itemHeadBytes
     at += buffer.write(key, at, 'latin1')
     at += value.copy(buffer, at)
@@ -129,7 +129,7 @@ export class ItemsFrame {
 export interface ReceivedItem {
   readonly key: ItemKey
   readonly stale: boolean
-  readonly expiry: number
+  readonly endSeconds: number
   readonly flags: number
   readonly versionHigh: number
   readonly versionLow: number
@@ -143,7 +143,7 @@ export function readItems(piece: Buffer, visit: (item: ReceivedItem) => void): n
   let count = 0
   while (at < piece.length) {
     const keyLength = piece.readUInt8(at + 1)
-    const valueLength = piece.readUInt32BE(at + 10)
+    const valueLength = piece.readUInt32BE(at + 14)
     const keyAt = at + itemHeadBytes
     const valueAt = keyAt + keyLength
     const next = valueAt + valueLength
@@ -151,10 +151,10 @@ export function readItems(piece: Buffer, visit: (item: ReceivedItem) => void): n
     visit({
       key: piece.toString('latin1', keyAt, valueAt) as ItemKey,
       stale: piece[at] === staleMark,
-      expiry: piece.readUInt32BE(at + 2),
-      flags: piece.readUInt32BE(at + 6),
-      versionHigh: piece.readUInt32BE(at + 14),
-      versionLow: piece.readUInt32BE(at + 18),
+      endSeconds: piece.readDoubleBE(at + 2),
+      flags: piece.readUInt32BE(at + 10),
+      versionHigh: piece.readUInt32BE(at + 18),
+      versionLow: piece.readUInt32BE(at + 22),
       value: piece.subarray(valueAt, next),
     })
     at = next

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { memcachedExptime } from '../../../src/applier/item-commands.ts'
+import { memcachedExptime, streamedExptime } from '../../../src/applier/item-commands.ts'
 
 const second = 1_795_423_168
 const clock = (databaseNow: number, memcachedNow = databaseNow): Parameters<typeof memcachedExptime>[2] => ({
@@ -36,5 +36,17 @@ describe('the time that an item is given in memcached', () => {
     expect(memcachedExptime(far, second, clock(second + 0.5, 1_000_000.75))).toBe(1_000_000 + 2_592_001)
     expect(memcachedExptime(2 ** 31 + 5, second, clock(second))).toBe(0)
     expect(memcachedExptime(0, second, clock(second))).toBe(0)
+  })
+
+  it("ends within half a second of the peer's that gave it, wherever the clocks of both stand", () => {
+    for (let memcachedNow = 5000; memcachedNow < 5002; memcachedNow += 0.13) {
+      for (const left of [0.6, 1, 59.75, 3_000_000.4]) {
+        const exptime = streamedExptime(second + left, clock(second, memcachedNow)) ?? Number.NaN
+        expect(Math.abs(exptime - memcachedNow - left)).toBeLessThanOrEqual(0.5 + 1e-6)
+      }
+    }
+    expect(streamedExptime(0, clock(second))).toBe(0)
+    expect(streamedExptime(second, clock(second + 0.5))).toBeUndefined()
+    expect(streamedExptime(2 ** 31 + 5, clock(second))).toBe(0)
   })
 })

@@ -82,7 +82,7 @@ function items(keys: readonly string[], cursor: number): Buffer {
   const frame = new ItemsFrame()
   for (const key of keys) {
     const value = Buffer.from(key)
-    frame.add({ key: key as ItemKey, stale: false, expiry: 0, flags: 0, casHigh: 0, casLow: 1, value })
+    frame.add({ key: key as ItemKey, stale: false, endSeconds: 0, flags: 0, casHigh: 0, casLow: 1, value })
   }
   return frame.take(cursor)
 }

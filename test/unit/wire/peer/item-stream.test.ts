@@ -34,7 +34,7 @@ function stream(): Buffer {
     frame.add({
       key: `sessions:k${index}\xff` as ItemKey,
       stale: index === 1,
-      expiry: index * 1000,
+      endSeconds: index * 1000.25,
       flags: 2 ** 32 - 1 - index,
       casHigh: Number(version >> 33n),
       casLow: Number(version & (2n ** 33n - 1n)),
@@ -76,8 +76,8 @@ test('head, items and end keep all they say, versions to the last bit', () => {
   expect(received.map(({ versionHigh, versionLow }) => (BigInt(versionHigh) << 32n) | BigInt(versionLow))).toEqual(
     versions,
   )
-  expect(received.map(({ key, stale, expiry, flags, value }) => [key, stale, expiry, flags, value])).toEqual(
-    versions.map((_, n) => [`sessions:k${n}\xff`, n === 1, n * 1000, 2 ** 32 - 1 - n, Buffer.alloc(n * 9, n)]),
+  expect(received.map(({ key, stale, endSeconds, flags, value }) => [key, stale, endSeconds, flags, value])).toEqual(
+    versions.map((_, n) => [`sessions:k${n}\xff`, n === 1, n * 1000.25, 2 ** 32 - 1 - n, Buffer.alloc(n * 9, n)]),
   )
   expect(formatPosition(end.end.position)).toBe('0-1-7,3-2-9')
 })
@@ -86,7 +86,7 @@ test('bytes that are no such stream are refused', () => {
   expect(() => parse([Buffer.from([0, 0, 0, 0])])).toThrow(RangeError)
   expect(() => parse([Buffer.from([255, 0, 0, 0])])).toThrow(RangeError)
   expect(() => parse([Buffer.from([0, 0, 0, 1, 9])])).toThrow(RangeError)
-  expect(() => parse([formatHead({ ...head, format: 2 })])).toThrow(/format/)
+  expect(() => parse([formatHead({ ...head, format: 1 })])).toThrow(/format/)
   const [, , items] = parse([stream()])
   if (items?.kind !== 'items') throw new Error('no items')
   expect(() => readItems(items.piece.subarray(0, items.piece.length - 1), () => {})).toThrow(/cut/)
