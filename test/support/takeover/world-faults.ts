@@ -5,8 +5,7 @@ export interface Fault {
   inflict(world: World): void
 }
 
-const kinds = [
-  'kill-database',
+export const faultKinds = [
   'kill-database',
   'stop-database',
   'kill-voter',
@@ -19,8 +18,10 @@ const kinds = [
   'clock',
 ] as const
 
+export type FaultKind = (typeof faultKinds)[number]
+
 /** Something that can break by itself, for a while; the longest only end at the repair. */
-export function drawFault(world: World): Fault {
+export function drawFault(world: World, kind: FaultKind = world.clock.pick(faultKinds)): Fault {
   const { clock } = world
   const milliseconds = clock.between(100, 7000)
   const database = clock.pick(Object.keys(world.databases))
@@ -31,7 +32,7 @@ export function drawFault(world: World): Fault {
     what: `${what} for ${Math.round(milliseconds)} ms`,
     inflict,
   })
-  switch (clock.pick(kinds)) {
+  switch (kind) {
     case 'kill-database':
       return named(`kill ${database}`, () => kill(world, database, milliseconds))
     case 'stop-database':
@@ -106,7 +107,8 @@ function cut(
 function disturb(world: World, milliseconds: number): void {
   world.network.loss = 0.2
   world.network.duplication = 0.2
-  world.network.delayMax = 60
+  // The longer one is beyond every time-out: what was asked is given up, and answered later.
+  world.network.delayMax = world.clock.pick([60, 1500])
   world.clock.after(milliseconds, () => world.network.heal())
 }
 
