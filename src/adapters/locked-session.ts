@@ -89,16 +89,15 @@ export class LockedSession implements LockedDatabase {
     })
   }
 
+  async standAlone(timeoutMilliseconds: number): Promise<void> {
+    await this.#change(timeoutMilliseconds, async (ask) => this.#standAlone(ask))
+  }
+
   async prepare(given: { epoch: number; semiSync: boolean }, timeoutMilliseconds: number): Promise<Position> {
     return this.#change(timeoutMilliseconds, async (ask) => {
-      const facts = await this.#facts(ask)
-      if (!facts.readOnly) throw this.#refusal('is writable already')
-      this.#requireDrained(facts)
-      const { replication, semiSync } = this.#sql
-      if (facts.replication !== undefined) await ask(`${replication.stop}; ${replication.forget}`)
-      await ask(`${this.#sql.durable}; ${semiSync.disableStandby}`)
+      await this.#standAlone(ask)
       if (given.semiSync) await this.#enableSemiSync(ask)
-      else await ask(semiSync.disablePrimary)
+      else await ask(this.#sql.semiSync.disablePrimary)
       await this.#commitEpoch(ask, given.epoch)
       return this.#position(ask)
     })
@@ -266,6 +265,15 @@ export class LockedSession implements LockedDatabase {
     const facts = await this.#facts(ask)
     if (facts.semiSync.primaryEnabled && !facts.semiSync.primaryActive) await ask(semiSync.disablePrimary)
     await ask(semiSync.enablePrimary)
+  }
+
+  async #standAlone(ask: Ask): Promise<void> {
+    const facts = await this.#facts(ask)
+    if (!facts.readOnly) throw this.#refusal('is writable already')
+    this.#requireDrained(facts)
+    const { replication, semiSync } = this.#sql
+    if (facts.replication !== undefined) await ask(`${replication.stop}; ${replication.forget}`)
+    await ask(`${this.#sql.durable}; ${semiSync.disableStandby}`)
   }
 
   #requireDrained({ replication, position }: ServerFacts): void {

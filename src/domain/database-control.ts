@@ -141,6 +141,12 @@ export interface LockedDatabase {
   evictReaders(timeoutMilliseconds: number): Promise<void>
 
   /**
+   * The first part of `prepare`, on a read-only database: replication stopped and forgotten (drained before), no semi-sync standby any more.
+   * It takes a moment on the disk, and may be done while its former primary is told to follow it.
+   */
+  standAlone(timeoutMilliseconds: number): Promise<void>
+
+  /**
    * Makes it a primary that is still read-only: stops and forgets replication (drained before), semi-sync as told, then commits the
    * epoch into `mc_meta` (this connection may write while the database is read-only), which is the epoch's first transaction.
    * @returns the position that covers it

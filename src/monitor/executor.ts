@@ -275,12 +275,16 @@ async function openPaired(
   if (verdict.kind === 'errant') throw new Error(`${standby} has what ${primary} lacks: ${verdict.gtids}`)
   await work.pass('before-repoint')
   await p.ensureReplicationAccount(stepMilliseconds)
-  await s.follow(work.control(primary).address, stepMilliseconds)
+  const isOpen = !facts.readOnly && facts.epoch === epoch
+  if (!facts.readOnly && !isOpen) await p.makeReadOnly(stepMilliseconds)
+  // Both write to their disks, and after a hand-over writers wait.
+  await Promise.all([
+    s.follow(work.control(primary).address, stepMilliseconds),
+    isOpen ? undefined : p.standAlone(stepMilliseconds),
+  ])
   const { instance: standbyInstance } = await work.facts(standby)
   await s.waitForPosition(facts.position, stepMilliseconds)
   // Enabled, then nobody but the standby reads, then the marker: whatever a node sees of this epoch, the standby has.
-  const isOpen = !facts.readOnly && facts.epoch === epoch
-  if (!facts.readOnly && !isOpen) await p.makeReadOnly(stepMilliseconds)
   await p.enableSemiSync(stepMilliseconds)
   await p.evictReaders(stepMilliseconds)
   const marked = isOpen

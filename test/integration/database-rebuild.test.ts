@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { copyDatabase } from '../../src/schema/copy-database.ts'
-import { covers } from '../../src/domain/position.ts'
 import { engineList } from '../support/databases.ts'
 import { long, type Managed, ManagedPair } from '../support/managed.ts'
 import { until } from '../support/processes.ts'
@@ -100,8 +99,7 @@ describe.each(engineList)('an old primary of %s that has what its successor lack
     })
     await pair.open(first, second, 4)
     await first.database.query(set('back'))
-    const { position } = await first.facts()
-    await until('the other one', async () => covers((await second.facts()).position, position))
+    await second.caughtUpWith(first)
     expect(await contents(second)).toEqual(await contents(first))
     expect(await second.locked(async (locked) => locked.compareHistory(await first.facts()))).toEqual({
       kind: 'contained',

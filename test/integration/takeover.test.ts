@@ -91,7 +91,6 @@ describe('a managed pair under load', () => {
       const answer = await world.change('switchover', {})
       expect(answer).toMatchObject({ status: 200 })
       await writableAgain(load, performance.now())
-      if (process.env['TRACE']) console.log(world.monitors[0]?.output, world.nodes[0]?.program.output)
       console.log(`F4: the longest write took ${Math.round(load.longestMilliseconds)} ms`)
       expect(await world.report()).toMatchObject({ mode: 'paired', primary: standby, standby: primary })
       expect(load.failures).toEqual([])

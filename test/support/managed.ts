@@ -1,6 +1,6 @@
 import { ManagedDatabase } from '../../src/adapters/managed-database.ts'
 import type { DatabaseFacts, LockedDatabase } from '../../src/domain/database-control.ts'
-import { covers, formatPosition } from '../../src/domain/position.ts'
+import { covers, formatPosition, parsePosition } from '../../src/domain/position.ts'
 import { type Accounts, serverAccountStatements } from '../../src/schema/accounts.ts'
 import { initializeSchema } from '../../src/schema/initialize.ts'
 import { Database, type Engine } from './databases.ts'
@@ -58,6 +58,13 @@ export class Managed {
       const facts = await this.facts()
       return covers(facts.position, position)
     })
+    // MariaDB's log has a transaction before its tables do.
+    if (this.database.engine === 'mariadb' && (await this.facts()).replication !== undefined) {
+      await until(`${this.control.name} to show it`, async () => {
+        const [row] = await this.database.query<{ position: string }>('SELECT @@gtid_slave_pos AS position')
+        return covers(parsePosition('mariadb', row?.position ?? ''), position)
+      })
+    }
   }
 
   async remove(): Promise<void> {

@@ -251,7 +251,7 @@ export class WorldDatabase {
     }
   }
 
-  async prepare(given: { epoch: number; semiSync: boolean }): Promise<Position> {
+  standAlone(): void {
     if (!this.readOnly) throw new DatabaseControlError('refused', 'is writable already')
     this.stopReceiving()
     this.applying = false
@@ -259,6 +259,10 @@ export class WorldDatabase {
     // RESET SLAVE ALL: whoever did not drain has lost it.
     this.relay = []
     this.semiStandby = false
+  }
+
+  async prepare(given: { epoch: number; semiSync: boolean }): Promise<Position> {
+    this.standAlone()
     if (given.semiSync) this.enableSemiSync()
     else this.disableSemiSync()
     if (this.epoch !== given.epoch) {
@@ -578,6 +582,10 @@ class WorldLock implements LockedDatabase {
 
   evictReaders(milliseconds: number): Promise<void> {
     return this.#say(milliseconds, (database) => database.evictReaders())
+  }
+
+  standAlone(milliseconds: number): Promise<void> {
+    return this.#say(milliseconds, (database) => database.standAlone())
   }
 
   prepare(given: { epoch: number; semiSync: boolean }, milliseconds: number): Promise<Position> {
