@@ -4,29 +4,21 @@ import { describeError, WhiteholeError } from '../domain/errors.ts'
 import { type History, holds, parseHistory, strays } from '../domain/history.ts'
 import { covers, type Dialect, formatPosition, parsePosition, type Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
+import {
+  type DatabaseAccess,
+  type DatabaseAddress,
+  formatDatabaseAddress,
+  type RelayAddress,
+} from './database-access.ts'
 import { ownedGtids } from './server-position.ts'
 
-export interface DatabaseAddress {
-  readonly host: string
-  readonly port: number
-}
-
-/**
- * Who decides which database is the primary, and so where a node may read the log: `pair` is managed by whitehole (nodes follow a
- * replica, never the primary), `single` has one database, `external` is looked after by somebody else.
- */
-export type DatabaseTopology = 'pair' | 'single' | 'external'
-
-export interface DatabaseAccess {
-  readonly addresses: readonly DatabaseAddress[]
-  readonly user: string
-  readonly password: string
-  /** The schema's database, `memcached`. */
-  readonly database: string
-  readonly topology: DatabaseTopology
-  /** Bounds a connection attempt with its handshake, and each question of a probe. */
-  readonly connectTimeoutMilliseconds?: number
-}
+export {
+  type DatabaseAccess,
+  type DatabaseAddress,
+  type DatabaseTopology,
+  formatDatabaseAddress,
+  parseDatabaseAddress,
+} from './database-access.ts'
 
 /** What a database says of itself. */
 export interface DatabaseProbe {
@@ -81,6 +73,38 @@ export class Databases {
     return this.#access
   }
 
+  /** The pair and its relays. */
+  get #addresses(): readonly DatabaseAddress[] {
+    return [...(this.access.relays ?? []), ...this.access.addresses]
+  }
+
+  /** A relay of this node's data centre is followed before all others. */
+  get hasOwnRelay(): boolean {
+    return this.access.relays?.some(({ own }) => own) === true
+  }
+
+  /** Its sequence of GTIDs has gaps by right. */
+  isFiltered(address: DatabaseAddress): boolean {
+    return this.#relayAt(address)?.filtered === true
+  }
+
+  /** This one alone, whatever its role. */
+  only(address: DatabaseAddress): Databases {
+    const relay = this.#relayAt(address)
+    const addresses = relay === undefined ? [address] : []
+    return new Databases({
+      ...this.access,
+      addresses,
+      relays: relay === undefined ? [] : [relay],
+      topology: 'external',
+    })
+  }
+
+  #relayAt(address: DatabaseAddress): RelayAddress | undefined {
+    const text = formatDatabaseAddress(address)
+    return this.access.relays?.find((relay) => formatDatabaseAddress(relay) === text)
+  }
+
   /** For the connections to come; those that are open stay. */
   changePassword(password: string): void {
     this.#access = { ...this.#access, password }
@@ -128,23 +152,23 @@ export class Databases {
 
   /** All at once, in the order of the addresses. Never rejects. */
   async probeAll(): Promise<ProbeResult[]> {
-    return Promise.all(this.access.addresses.map(async (address) => this.#probeOne(address)))
+    return Promise.all(this.#addresses.map(async (address) => this.#probeOne(address)))
   }
 
   /** As `probeAll`, save that one which is silent is not waited for once another has given the answer that is sought. */
   async #probeUntil(isEnough: (probe: DatabaseProbe) => boolean): Promise<ProbeResult[]> {
     const results = new Map<DatabaseAddress, ProbeResult>()
     await new Promise<void>((resolve) => {
-      for (const address of this.access.addresses) {
+      for (const address of this.#addresses) {
         void this.#probeOne(address).then((result) => {
           results.set(address, result)
-          if (results.size === this.access.addresses.length) resolve()
+          if (results.size === this.#addresses.length) resolve()
           else if (result.probe !== undefined && isEnough(result.probe)) setTimeout(resolve, othersMilliseconds)
         })
       }
     })
     const late = new Error('it does not answer at once')
-    return this.access.addresses.map((address) => results.get(address) ?? { address, error: late })
+    return this.#addresses.map((address) => results.get(address) ?? { address, error: late })
   }
 
   async #probeOne(address: DatabaseAddress): Promise<ProbeResult> {
@@ -193,18 +217,14 @@ export class Databases {
     const candidates: DatabaseProbe[] = []
     // With external databases one that is not known to be true yet could be a former primary: who is primary comes first.
     const isEnough = (one: DatabaseProbe): boolean =>
-      this.access.topology === 'external' ? one.writable : this.#unfit(one, position) === undefined
+      this.access.topology === 'external' ? one.writable : this.#isBest(one, position)
     const results = await this.#probeUntil(isEnough)
     const reference = await this.#reference(results)
     await this.#mustHold(reference, position === undefined ? claims : [position, ...claims])
-    // In a pair the monitor looks after standbys that went astray.
-    const astray =
-      this.access.topology === 'external'
-        ? await this.#strays(
-            results.flatMap(({ probe }) => (probe === undefined ? [] : [probe])),
-            reference,
-          )
-        : []
+    const astray = await this.#strays(
+      results.flatMap(({ probe }) => (probe !== undefined && this.#mayStray(probe) ? [probe] : [])),
+      reference,
+    )
     for (const { address, probe, error } of results) {
       const unfit = probe === undefined ? describeError(error) : this.#unfit(probe, position)
       const refusal = unfit ?? (probe !== undefined && astray.includes(probe) ? strayReason : undefined)
@@ -216,7 +236,11 @@ export class Databases {
     // alone: then a replica may lack what is acknowledged, for as long as that lasts.
     const alone = (probe: DatabaseProbe): number => Number(this.access.topology === 'pair' && acknowledgesAlone(probe))
     candidates.sort(
-      (a, b) => isAvoided(a) - isAvoided(b) || alone(b) - alone(a) || Number(b.replica) - Number(a.replica),
+      (a, b) =>
+        isAvoided(a) - isAvoided(b) ||
+        Number(this.#isOwnRelay(b)) - Number(this.#isOwnRelay(a)) ||
+        alone(b) - alone(a) ||
+        Number(b.replica) - Number(a.replica),
     )
     const [source] = candidates
     if (source !== undefined) return source
@@ -242,24 +266,62 @@ export class Databases {
     }
     const text = formatDatabaseAddress(address)
     const current = results.find((one) => formatDatabaseAddress(one.address) === text)?.probe
-    const why = current === undefined ? undefined : await this.#whyLeave(current, results, reference)
+    const why = current === undefined ? undefined : await this.#whyLeave(current, { results, reference, seen })
     const leave = why === undefined ? undefined : new WhiteholeError('database-away', why)
     return { leave, verified: reference !== undefined }
   }
 
   async #whyLeave(
     current: DatabaseProbe,
-    results: readonly ProbeResult[],
-    reference: DatabaseProbe | undefined,
+    given: {
+      readonly results: readonly ProbeResult[]
+      readonly reference: DatabaseProbe | undefined
+      readonly seen: readonly Position[]
+    },
   ): Promise<string | undefined> {
-    if (this.access.topology === 'external') {
+    const { results, reference, seen } = given
+    if (this.#mayStray(current)) {
       const [stray] = await this.#strays([current], reference)
-      return stray === undefined ? undefined : strayReason
+      if (stray !== undefined) return strayReason
+      if (this.access.topology === 'external') return undefined
     }
     if (current.writable && current.semiSyncPrimary) return 'it is the primary of a pair, and nodes follow the standby'
+    // Whom a relay follows is the monitor's care: it moves between primary and standby as the mode does.
+    if (this.#isOwnRelay(current)) return undefined
+    if (await this.#ownRelayIsBack(results, reference, seen))
+      return 'the relay of this data centre can be followed again'
     const alone = results.flatMap(({ probe }) => (probe !== undefined && acknowledgesAlone(probe) ? [probe] : []))
     if (current.writable || alone.length !== 1 || alone[0] === current) return undefined
     return 'the primary acknowledges without this standby'
+  }
+
+  /** Its log has all that was seen here, and nothing that the primary lacks. */
+  async #ownRelayIsBack(
+    results: readonly ProbeResult[],
+    reference: DatabaseProbe | undefined,
+    seen: readonly Position[],
+  ): Promise<boolean> {
+    const relays = results.flatMap(({ probe }) =>
+      probe !== undefined && this.#isOwnRelay(probe) && seen.every((one) => this.#unfit(probe, one) === undefined)
+        ? [probe]
+        : [],
+    )
+    const astray = await this.#strays(relays, reference)
+    return relays.some((relay) => !astray.includes(relay))
+  }
+
+  #isOwnRelay({ address }: DatabaseProbe): boolean {
+    return this.#relayAt(address)?.own === true
+  }
+
+  /** In a pair the monitor looks after standbys that went astray; a relay goes on as it is until somebody fills it anew. */
+  #mayStray({ address }: DatabaseProbe): boolean {
+    return this.access.topology === 'external' || this.#relayAt(address) !== undefined
+  }
+
+  /** None that has not answered could be better. */
+  #isBest(probe: DatabaseProbe, position: Position | undefined): boolean {
+    return (!this.hasOwnRelay || this.#isOwnRelay(probe)) && this.#unfit(probe, position) === undefined
   }
 
   /**
@@ -353,6 +415,7 @@ export class Databases {
     if (this.access.topology === 'pair' && !acknowledgesAlone(probe)) {
       if (probe.writable) return 'it is the primary, and nodes follow a standby'
       if (!probe.replica) return 'it replicates from nowhere'
+      if (this.#relayAt(probe.address)?.own === false) return 'it is the relay of another data centre'
     }
     if (position === undefined) return undefined
     if (position.dialect !== probe.dialect) return `it speaks ${probe.dialect}, the position is ${position.dialect}'s`
@@ -448,20 +511,6 @@ function unreadable(cause: unknown): WhiteholeError {
   return new WhiteholeError('log-unreadable', "its set of GTIDs can't be read; tagged GTIDs are not supported", {
     cause,
   })
-}
-
-/** `host:port`, `[ipv6]:port`. */
-export function parseDatabaseAddress(text: string): DatabaseAddress {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text)
-  const port = Number(match?.[3])
-  if (match === null || port < 1 || port > 65_535) {
-    throw new WhiteholeError('bad-configuration', `"${text}" is no address of a database: expected host:port`)
-  }
-  return { host: match[1] ?? match[2] ?? '', port }
-}
-
-export function formatDatabaseAddress({ host, port }: DatabaseAddress): string {
-  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }
 
 /**

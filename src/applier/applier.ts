@@ -157,6 +157,13 @@ export class Applier implements ServedContents, HeldContents {
     return this.#applied
   }
 
+  /** Everything of ours that `target` has is in memcached. */
+  hasApplied(target: Position): boolean {
+    if (this.#applied === undefined) return false
+    // Serving, the log that is followed is applied, what a filtered relay passes over included.
+    return covers(this.#applied, target) || (this.serving && this.log.has(target))
+  }
+
   /** Nothing beyond it was ever to be read in this memcached while it was served. */
   get horizon(): Position | undefined {
     if (!this.serving || this.#apply === undefined) return this.#servedHorizon

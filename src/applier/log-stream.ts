@@ -27,8 +27,6 @@ export interface LogStreamOptions {
   readonly bufferBytesMax?: number
   /** What else the caller has seen of this log: where the primary lacks any of it, the iteration ends with `log-diverged`. */
   readonly claims?: () => readonly Position[]
-  /** The source replicates a part of the databases alone: gaps in its numbers are no loss. */
-  readonly filteredSource?: boolean
   /** See wire/binlog/decoder.ts. */
   readonly foreignStatements?: 'stop' | 'skip'
   /** A source was found and is being read, from `from` on; `probe.position` is the end of its log at that time. */
@@ -161,7 +159,8 @@ class LogFollower {
         serverId,
         position: from,
         heartbeatMilliseconds: this.#options.heartbeatMilliseconds ?? heartbeatMillisecondsDefault,
-        gapsAllowed: this.#options.filteredSource === true,
+        // A relay that replicates a part of the databases alone: gaps in its numbers are no loss.
+        gapsAllowed: databases.isFiltered(probe.address),
       }
       const binlog = await BinlogConnection.open(databases, request, handlers)
       if (this.#options.signal.aborted) {
@@ -212,7 +211,7 @@ class LogFollower {
       position: from,
       cut: this.#cut,
       transactionBytesMax: this.#options.transactionBytesMax ?? transactionBytesMaxDefault,
-      checkGaps: this.#options.filteredSource !== true,
+      checkGaps: !this.#options.databases.isFiltered(probe.address),
       onChunk: (chunk) => this.#queue.push(chunk),
     })
     return {

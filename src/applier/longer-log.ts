@@ -1,4 +1,4 @@
-import { type DatabaseProbe, Databases } from '../adapters/databases.ts'
+import type { DatabaseProbe, Databases } from '../adapters/databases.ts'
 import { describeError } from '../domain/errors.ts'
 import { covers, formatPosition, type Position, samePosition } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
@@ -51,7 +51,7 @@ export async function replayLongerLog(
   signal.addEventListener('abort', stop, { once: true })
   let lost: Error | undefined
   const stream = followLog({
-    databases: new Databases({ ...databases.access, addresses: [probe.address], topology: 'external' }),
+    databases: databases.only(probe.address),
     serverId,
     start: apply.contains,
     signal: over.signal,

@@ -35,7 +35,7 @@ export class ConfiguredCluster implements Cluster {
 
   async status(): Promise<ClusterStatus> {
     const [probes, node] = await Promise.all([this.#databases.probeAll(), this.#node()])
-    const databases = probes.map((probe) => databaseStatus(probe, this.#config.datacenter))
+    const databases = probes.map((probe) => this.#database(probe))
     const { topology } = this.#config.databases
     const { namespaces, epoch } = await this.#fromDirectory()
     return {
@@ -56,6 +56,14 @@ export class ConfiguredCluster implements Cluster {
   }
 
   close(): void {}
+
+  #database(result: ProbeResult): DatabaseStatus {
+    const { databases, datacenter } = this.#config
+    const text = formatDatabaseAddress(result.address)
+    const relay = databases.relays.find(({ address }) => formatDatabaseAddress(address) === text)
+    const status = databaseStatus(result, relay?.datacenter ?? datacenter)
+    return relay !== undefined && status.role === 'standby' ? { ...status, role: 'relay' } : status
+  }
 
   async #fromDirectory(): Promise<Pick<ClusterStatus, 'namespaces' | 'epoch'>> {
     const connection = await this.connectPrimary().catch(() => undefined)
@@ -88,7 +96,21 @@ export class ConfiguredCluster implements Cluster {
 
 export function databaseAccess(config: LoadedNodeConfig): ConstructorParameters<typeof Databases>[0] {
   const { addresses, user, password, topology, connectTimeoutMilliseconds } = config.databases
-  return { addresses, user, password, topology, connectTimeoutMilliseconds, database: 'memcached' }
+  const relays = relaysOf(config.databases.relays, config.datacenter)
+  return { addresses, relays, user, password, topology, connectTimeoutMilliseconds, database: 'memcached' }
+}
+
+/** As a node of that data centre sees them. */
+export function relaysOf(
+  relays: LoadedNodeConfig['databases']['relays'],
+  datacenter: string,
+): { host: string; port: number; own: boolean; filtered: boolean }[] {
+  return relays.map(({ address: { host, port }, filtered, ...relay }) => ({
+    host,
+    port,
+    own: relay.datacenter === datacenter,
+    filtered,
+  }))
 }
 
 export function endpointOf(address: Address): HttpEndpoint {

@@ -172,10 +172,12 @@ function configured(file: string, cluster: ClusterConfig | undefined): Patient {
   const databases = new Databases(databaseAccess(config))
   return {
     topology: config.databases.topology,
-    databases: config.databases.addresses.map((address) => ({
-      name: formatDatabaseAddress(address),
-      connect: async () => databases.connect(address, { database: '' }),
-    })),
+    databases: [...config.databases.addresses, ...config.databases.relays.map(({ address }) => address)].map(
+      (address) => ({
+        name: formatDatabaseAddress(address),
+        connect: async () => databases.connect(address, { database: '' }),
+      }),
+    ),
     nodes: cluster === undefined ? [{ name: config.name, http: endpointOf(config.http.listen) }] : nodesOf(cluster),
     account: config.databases.user,
     grantsOf: 'SHOW GRANTS',

@@ -29,10 +29,12 @@ import { LaneDatabases } from '../writer/lane-session.ts'
 import { Arbitration } from '../writer/arbitration.ts'
 import { Writer } from '../writer/writer.ts'
 import { applyReload, daemonSignals } from './daemon.ts'
+import { FilteredRelayWatch } from './filtered-relay-watch.ts'
 import { DrainMark } from './drain.ts'
 import { NodeVoter } from './node-voter.ts'
 import { nodeFigures } from './node-figures.ts'
 import { OtherNodes } from './other-nodes.ts'
+import { relaysOf } from './configured-cluster.ts'
 import { PrimaryWatch } from './primary-watch.ts'
 import { Upkeep } from './upkeep.ts'
 import { NodeReporter } from './node-reporter.ts'
@@ -83,6 +85,7 @@ class Node {
   readonly #gateway: Gateway
   readonly #dueFlushes: DueFlushes
   readonly #primaryWatch: PrimaryWatch
+  readonly #relayWatch: FilteredRelayWatch
   readonly #reporter: NodeReporter
   readonly #upkeep: Upkeep
   readonly #config: LoadedNodeConfig
@@ -141,6 +144,7 @@ class Node {
       writeTimeoutMilliseconds: writer.writeTimeoutMilliseconds,
     })
     this.#primaryWatch = new PrimaryWatch({ databases, applier: this.#applier })
+    this.#relayWatch = new FilteredRelayWatch({ databases, applier: this.#applier })
     this.#dueFlushes = new DueFlushes({
       namespaces: this.#catalogue,
       flushDue: async (namespaceId, due) => this.#writer.flushDue(namespaceId, due),
@@ -226,6 +230,7 @@ class Node {
     this.#writer.start()
     this.#dueFlushes.start()
     this.#primaryWatch.start()
+    this.#relayWatch.start()
     this.#others.watch.start()
     this.#upkeep.start()
     this.#drained.watch()
@@ -252,6 +257,7 @@ class Node {
     this.#drained.stop()
     this.#dueFlushes.stop()
     this.#primaryWatch.stop()
+    this.#relayWatch.stop()
     this.#upkeep.stop()
     await delay(this.#config.gateway.drainSeconds * 1000)
     await this.#gateway.close()
@@ -319,9 +325,10 @@ class Node {
 /** The database that all of this is about: its name is a part of the public interface (DESIGN §3). */
 const databaseName = 'memcached'
 
-function accessOf({ databases }: LoadedNodeConfig): DatabaseAccess {
+function accessOf({ databases, datacenter }: LoadedNodeConfig): DatabaseAccess {
   return {
     addresses: databases.addresses.map(({ host, port }) => ({ host, port })),
+    relays: relaysOf(databases.relays, datacenter),
     user: databases.user,
     password: databases.password,
     database: databaseName,

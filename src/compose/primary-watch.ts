@@ -1,6 +1,6 @@
 import type { Databases } from '../adapters/databases.ts'
 import type { Applier } from '../applier/applier.ts'
-import { covers, type Position } from '../domain/position.ts'
+import type { Position } from '../domain/position.ts'
 
 /** Each look is a connection to every database. */
 const periodMilliseconds = 2000
@@ -13,17 +13,23 @@ export class PrimaryWatch {
   #timer: NodeJS.Timeout | undefined
   #lagSeconds: number | null = null
   #running = false
+  /** When this node was last known to have all that the primary had. */
+  #currentAt: number | undefined
+  readonly #agesAlone: boolean
   /** What the primary was seen to have and this node has not applied, and when that was, the earliest first. */
   #lacking: { readonly position: Position; readonly since: number }[] = []
 
   constructor(parts: { databases: Databases; applier: Applier }) {
     this.#databases = parts.databases
+    // Beyond a link that is cut writes go on; at home, where no database answers, nothing is written either.
+    this.#agesAlone = parts.databases.hasOwnRelay
     this.#applier = parts.applier
   }
 
   /**
    * 0 where this node has applied all that the primary was seen to have; else since when it lacks something of that. A node that has been away counts
-   * from what it applied last. Null where neither can be told.
+   * from what it applied last. Null where neither can be told. A node with a relay of its own that can't ask the primary counts from when it last
+   * had all that the primary had.
    */
   readonly lagSeconds = (): number | null => this.#lagSeconds
 
@@ -41,15 +47,18 @@ export class PrimaryWatch {
     if (this.#running) return
     this.#running = true
     try {
+      const askedAt = performance.now()
       const primary = await this.#databases.findPrimary()
       this.#applier.clock.sample(primary.clockSeconds, primary.clockSampledAtMilliseconds)
       const behind = this.#behind(primary.position)
+      if (behind === 0) this.#currentAt = askedAt
       if (this.#applier.serving || behind === 0) this.#lagSeconds = behind
       else this.#lagSeconds = Math.max(behind, this.#age() ?? behind)
       this.#applier.noteLag(behind)
     } catch {
       // Who is away is in the log of those who need it; here it only means that the age grows.
-      this.#lagSeconds = this.#lagSeconds === 0 ? 0 : this.#age()
+      if (this.#agesAlone) this.#grow()
+      else this.#lagSeconds = this.#lagSeconds === 0 ? 0 : this.#age()
     } finally {
       this.#running = false
     }
@@ -57,16 +66,21 @@ export class PrimaryWatch {
 
   /** In seconds. No finer than the looks are frequent. */
   #behind(primary: Position): number {
-    const { applied } = this.#applier
     const now = performance.now()
-    if (applied !== undefined) this.#lacking = this.#lacking.filter(({ position }) => !covers(applied, position))
-    if (applied === undefined || !covers(applied, primary)) {
+    this.#lacking = this.#lacking.filter(({ position }) => !this.#applier.hasApplied(position))
+    if (!this.#applier.hasApplied(primary)) {
       this.#lacking.push({ position: primary, since: now })
       // The first tells the lag; those in the middle only tell when it shrinks.
       if (this.#lacking.length > lackingMax) this.#lacking.splice(1, lackingMax / 2)
     }
     const since = this.#lacking[0]?.since
-    return since === undefined ? 0 : Math.round((now - since) / 100) / 10
+    return since === undefined ? 0 : secondsSince(since)
+  }
+
+  #grow(): void {
+    const since = this.#lacking[0]?.since ?? this.#currentAt
+    this.#lagSeconds = since === undefined ? this.#age() : secondsSince(since)
+    if (this.#lagSeconds !== null) this.#applier.noteLag(this.#lagSeconds)
   }
 
   #age(): number | null {
@@ -74,4 +88,8 @@ export class PrimaryWatch {
     if (lastAppliedSeconds === 0) return null
     return Math.max(0, Math.round((clock.nowSeconds() - lastAppliedSeconds) * 10) / 10)
   }
+}
+
+function secondsSince(since: number): number {
+  return Math.round((performance.now() - since) / 100) / 10
 }

@@ -38,6 +38,17 @@ const advertise = addressSchema
 const notTrusted =
   'is reachable from other machines, and there is no authentication yet: use a loopback address, or set `trusted: true` beside it if the network is yours'
 
+const relaySchema = z.strictObject({
+  address: tcpAddressSchema.describe('Where this node reaches it.'),
+  datacenter: name.describe('Where it is: nodes of the same one follow it.'),
+  filtered: z
+    .boolean()
+    .default(false)
+    .describe(
+      'It replicates database `memcached` alone (`replicate-do-db=memcached`): the numbers of its transactions have gaps by right, and are not checked for lost ones.',
+    ),
+})
+
 const databasesSchema = z
   .strictObject({
     topology: z
@@ -51,6 +62,13 @@ const databasesSchema = z
       .min(1)
       .max(16)
       .describe('All databases, `host:port` each. The node finds the writable one and the one to follow by itself.'),
+    relays: z
+      .array(relaySchema)
+      .max(8)
+      .default([])
+      .describe(
+        'Replicas in other data centres that nodes there follow (docs/DATACENTERS.md). The same list for every node: those of its own `datacenter` are followed by it, each may become the primary by a forced takeover. Only with `topology: pair`.',
+      ),
     user: z.string().min(1).max(80).default('whitehole_node').describe('The account that `whitehole init` creates.'),
     password: z.string().optional().describe('Its password. The file must then not be readable by everybody.'),
     passwordFile: z
@@ -168,6 +186,12 @@ const gatewaySchema = z
 
 const writerSchema = z
   .strictObject({
+    acknowledge: z
+      .enum(['local', 'committed'])
+      .default('local')
+      .describe(
+        '`local`: a write is answered once it is applied to the memcached of this node, so that whoever wrote it reads it. `committed`: once the primary has committed it, which spares the way of the log to another data centre; a read here may give the former value for a moment. Only for a node with a relay in its `datacenter`; refusals always wait for the log.',
+      ),
     lanes: count(16)
       .default(1)
       .describe(
@@ -263,6 +287,7 @@ export const nodeConfigSchema = z
   })
   .transform((config, context) => {
     checkDatabases(config.databases, context)
+    checkRelays(config, context)
     checkListeners(config.listeners, context)
     const { serverId = serverIdOf(config.name) } = config.databases
     return { ...config, databases: { ...config.databases, serverId } }
@@ -310,6 +335,42 @@ function checkDatabases(
   if (databases.topology === 'single' && databases.addresses.length > 1) {
     complain('addresses', '`topology: single` has one database; with more set `pair` or `external`')
   }
+}
+
+function checkRelays({ databases, datacenter, writer }: NodeParts, context: Context): void {
+  const complain = (path: (string | number)[], message: string): void =>
+    context.addIssue({ code: 'custom', path, message })
+  if (databases.relays.length > 0 && databases.topology !== 'pair') {
+    complain(['databases', 'relays'], 'are for `topology: pair`; with `external` list them among `addresses`')
+  }
+  const known = databases.addresses.map(addressText)
+  for (const [index, { address }] of databases.relays.entries()) {
+    if (known.includes(addressText(address))) {
+      complain(['databases', 'relays', index, 'address'], 'stands among `addresses` too: those are the pair')
+    }
+  }
+  if (writer.acknowledge === 'committed' && !databases.relays.some((relay) => relay.datacenter === datacenter)) {
+    complain(['writer', 'acknowledge'], '`committed` is for a node with a relay in its `datacenter`')
+  }
+}
+
+interface NodeParts {
+  readonly datacenter: string
+  readonly writer: { readonly acknowledge: string }
+  readonly databases: {
+    readonly topology: string
+    readonly addresses: readonly TcpAddress[]
+    readonly relays: readonly { readonly address: TcpAddress; readonly datacenter: string }[]
+  }
+}
+
+interface TcpAddress {
+  readonly host: string
+  readonly port: number
+}
+
+function addressText({ host, port }: TcpAddress): string {
+  return `${host}:${port}`
 }
 
 function checkListeners(listeners: readonly { listen: Address }[], context: Context): void {

@@ -154,8 +154,9 @@ async function migrate(connection: Connection, dialect: Dialect): Promise<string
   }
   const pending = migrations.slice(present)
   if (present === 0) await connection.query(createDatabase)
-  for (const statement of definerStatements(dialect)) await connection.query(statement)
+  // Before the accounts: a relay that replicates this database alone takes statements by the default database of their session.
   await connection.query('USE memcached')
+  for (const statement of definerStatements(dialect)) await connection.query(statement)
   for (const migration of pending) {
     try {
       for (const statement of migration.statements) await connection.query(statement)

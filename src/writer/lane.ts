@@ -30,6 +30,8 @@ export interface LaneSettings {
   readonly batch: BatchLimits
   /** Batches that may have been committed and not been seen in the log. */
   readonly unacknowledgedBatchesMax: number
+  /** What a success is answered upon: the lane's row in the followed log, or the primary's COMMIT. */
+  readonly acknowledge: 'local' | 'committed'
 }
 
 export type LaneState = 'recovering' | 'idle' | 'locking' | 'writing' | 'stopped'
@@ -77,7 +79,8 @@ const flushRetryMilliseconds = 20
  * - writing: the second. Only an error that the server gives for certain (deadlock, lock wait, duplicate) says that nothing was
  *   written; anything else leaves it open until the log tells.
  *
- * An answer of COMMIT starts the next batch but acknowledges nothing.
+ * An answer of COMMIT starts the next batch but acknowledges nothing; with `acknowledge: committed` it acknowledges what succeeded
+ * (ADR 0019).
  */
 export class Lane {
   readonly name: string
@@ -295,7 +298,21 @@ export class Lane {
     metrics.batches += 1
     metrics.batchItems += items.length
     metrics.commitSecondsSum += (performance.now() - startedAt) / 1000
+    if (this.#settings.acknowledge === 'committed') this.#acknowledgeCommitted(batch)
   }
+
+  /**
+   * A refusal still waits for the log: whoever finds its item missing here must know that it was evicted, and not merely that it has not
+   * arrived (ADR 0008).
+   */
+  #acknowledgeCommitted(batch: OpenBatch): void {
+    for (const [index, item] of batch.items.entries()) {
+      const result = batch.results[index]
+      if (result !== undefined && !isRefused(result)) this.#answer(item, result)
+    }
+    if (batch.items.every(({ answered }) => answered)) this.#open = this.#open.filter((other) => other !== batch)
+  }
+
   /** Nothing of it was written, for certain. */
   #takeBack({ items, absent, blind }: Prepared, error: unknown): void {
     if (isRefusal(error)) {
@@ -412,16 +429,20 @@ export class Lane {
   }
 
   #acknowledge(sequence: number): void {
-    const now = performance.now()
     for (let batch = this.#open[0]; batch !== undefined && batch.sequence <= sequence; batch = this.#open[0]) {
       this.#open.shift()
       for (const [index, item] of batch.items.entries()) {
         const result = batch.results[index]
-        if (item.answered || result === undefined) continue
-        this.#host.metrics.acknowledgementSecondsSum += Math.max(0, now - item.submittedAt) / 1000
-        this.#host.settle(item, result)
+        if (result !== undefined) this.#answer(item, result)
       }
     }
+  }
+
+  #answer(item: Pending, result: Result): void {
+    if (item.answered) return
+    const seconds = Math.max(0, performance.now() - item.submittedAt) / 1000
+    this.#host.metrics.acknowledgementSecondsSum += seconds
+    this.#host.settle(item, result)
   }
 
   /** A later incarnation is in the log and they are not: they never happened and never will. */
@@ -455,6 +476,12 @@ export class Lane {
     const until = performance.now() + milliseconds
     for (let left = milliseconds; left > 0 && !this.#stopping; left = until - performance.now()) await this.#sleep(left)
   }
+}
+
+/** Whatever rests on what the directory has, or on what it has not. */
+function isRefused(result: Result): boolean {
+  if (result instanceof WhiteholeError) return true
+  return !['stored', 'deleted', 'touched', 'flushed'].includes(result.kind)
 }
 
 /** @param items in the order of their deadlines */

@@ -23,6 +23,7 @@ export interface WriterSettings {
   readonly queueBytesMax: number
   readonly batchItemsMax: number
   readonly batchBytesMax: number
+  readonly acknowledge: 'local' | 'committed'
 }
 
 export interface WriterOptions {
@@ -78,6 +79,7 @@ export class Writer implements Mutations {
       writeTimeoutMilliseconds: settings.writeTimeoutMilliseconds,
       batch: { items: settings.batchItemsMax, bytes: settings.batchBytesMax },
       unacknowledgedBatchesMax,
+      acknowledge: settings.acknowledge,
     }
     const given = { database, host, settings: laneSettings, logger }
     this.#mains = Array.from({ length: settings.lanes }, (_, index) => {

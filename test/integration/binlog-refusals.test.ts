@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { LogStreamOptions } from '../../src/applier/log-stream.ts'
 import { BinlogConnection } from '../../src/adapters/binlog-connection.ts'
+import { Databases } from '../../src/adapters/databases.ts'
 import { WhiteholeError } from '../../src/domain/errors.ts'
 import { advance, formatPosition, type Position } from '../../src/domain/position.ts'
 import { Database, engineList } from '../support/databases.ts'
@@ -272,7 +273,10 @@ describe.each(engineList)('a position in the log of %s', (engine) => {
       expect(following.keys).toEqual(['before'])
       expect(formatPosition(following.position as Position)).toBe(formatPosition(last))
       await following.stop()
-      following = new Following(databasesAt([database.port]), { start, filteredSource: true })
+      const { access } = databasesAt([database.port])
+      const relay = { host: '127.0.0.1', port: database.port, own: true, filtered: true }
+      const filtered = new Databases({ ...access, addresses: [], relays: [relay] })
+      following = new Following(filtered, { start })
       await following.key('after')
       expect(following.keys).toEqual(['before', 'after'])
     },
@@ -280,7 +284,6 @@ describe.each(engineList)('a position in the log of %s', (engine) => {
 
   test('is asked for in vain with a wrong password: the error names the account, never the password', async () => {
     const access = { ...databasesAt([database.port]).access, password: 'not-the-secret' }
-    const { Databases } = await import('../../src/adapters/databases.ts')
     following = new Following(new Databases(access), { start: 'oldest' })
     await until('a refusal', () => (following?.disconnected.length ?? 0) > 0)
     const [error] = following.disconnected

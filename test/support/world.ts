@@ -119,6 +119,13 @@ export class World {
     connection.destroy()
   }
 
+  /** One more, which is started and not waited for. */
+  async addNode(options: WorldOptions): Promise<NodeProcess> {
+    const n = this.nodes.length + 1
+    await this.#addNode(n, options)
+    return this.node(n)
+  }
+
   async #addNode(n: number, options: WorldOptions): Promise<void> {
     const memcached = await Memcached.start(options.memcachedOptions, options.memcachedPath)
     const folder = join(this.folder, `node${n}`)

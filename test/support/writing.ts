@@ -16,6 +16,7 @@ export const writerSettings: WriterSettings = {
   queueBytesMax: 128 * 1024 * 1024,
   batchItemsMax: 1000,
   batchBytesMax: 4 * 1024 * 1024,
+  acknowledge: 'local',
 }
 
 /** A database with the schema and two namespaces, its log followed, and writers as nodes have them. */

@@ -1,0 +1,46 @@
+import { WhiteholeError } from '../domain/errors.ts'
+
+export interface DatabaseAddress {
+  readonly host: string
+  readonly port: number
+}
+
+/**
+ * Who decides which database is the primary, and so where a node may read the log: `pair` is managed by whitehole (nodes follow a
+ * replica, never the primary), `single` has one database, `external` is looked after by somebody else.
+ */
+export type DatabaseTopology = 'pair' | 'single' | 'external'
+
+export interface RelayAddress extends DatabaseAddress {
+  /** In this node's data centre: followed before all others. One elsewhere is followed only where it is the primary that acknowledges alone. */
+  readonly own: boolean
+  /** It replicates our database alone: its sequence of GTIDs has gaps by right. */
+  readonly filtered: boolean
+}
+
+export interface DatabaseAccess {
+  readonly addresses: readonly DatabaseAddress[]
+  readonly user: string
+  readonly password: string
+  /** The schema's database, `memcached`. */
+  readonly database: string
+  readonly topology: DatabaseTopology
+  /** Of a pair: replicas in other data centres, beside `addresses`. */
+  readonly relays?: readonly RelayAddress[]
+  /** Bounds a connection attempt with its handshake, and each question of a probe. */
+  readonly connectTimeoutMilliseconds?: number
+}
+
+/** `host:port`, `[ipv6]:port`. */
+export function parseDatabaseAddress(text: string): DatabaseAddress {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text)
+  const port = Number(match?.[3])
+  if (match === null || port < 1 || port > 65_535) {
+    throw new WhiteholeError('bad-configuration', `"${text}" is no address of a database: expected host:port`)
+  }
+  return { host: match[1] ?? match[2] ?? '', port }
+}
+
+export function formatDatabaseAddress({ host, port }: DatabaseAddress): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+}
