@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type Connection, type ConnectionOptions, createConnection } from 'mysql2/promise'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
 import { type History, holds, parseHistory, strays } from '../domain/history.ts'
-import { covers, type Dialect, formatPosition, parsePosition, type Position } from '../domain/position.ts'
+import { covers, type Dialect, formatPosition, type Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
 import {
   type DatabaseAccess,
@@ -10,7 +10,7 @@ import {
   formatDatabaseAddress,
   type RelayAddress,
 } from './database-access.ts'
-import { ownedGtids } from './server-position.ts'
+import { ownedGtids, readPosition, unreadablePosition } from './server-position.ts'
 
 export {
   type DatabaseAccess,
@@ -474,7 +474,7 @@ export class Databases {
     try {
       return parseHistory(dialect, texts.join(','))
     } catch (error) {
-      throw unreadable(error)
+      throw unreadablePosition(error)
     }
   }
 
@@ -497,20 +497,6 @@ const strayReason = 'it has transactions that the primary lacks'
 
 function sameAddress(a: DatabaseProbe, b: DatabaseProbe): boolean {
   return formatDatabaseAddress(a.address) === formatDatabaseAddress(b.address)
-}
-
-function readPosition(dialect: Dialect, text: string): Position {
-  try {
-    return parsePosition(dialect, text)
-  } catch (error) {
-    throw unreadable(error)
-  }
-}
-
-function unreadable(cause: unknown): WhiteholeError {
-  return new WhiteholeError('log-unreadable', "its set of GTIDs can't be read; tagged GTIDs are not supported", {
-    cause,
-  })
 }
 
 /**

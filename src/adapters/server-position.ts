@@ -1,3 +1,4 @@
+import { WhiteholeError } from '../domain/errors.ts'
 import { type Dialect, emptyPosition, parsePosition, type Position } from '../domain/position.ts'
 
 /**
@@ -26,4 +27,19 @@ export function serverPosition(dialect: Dialect, texts: readonly string[]): Posi
 export function ownedGtids(text: string): string[] {
   const sets = text.replace(/\s/g, '').split(',')
   return sets.filter((set) => /^[0-9a-f]{8}-/i.test(set)).map((set) => set.replace(/#\d+/g, ''))
+}
+
+/** @throws WhiteholeError `log-unreadable` */
+export function readPosition(dialect: Dialect, text: string): Position {
+  try {
+    return parsePosition(dialect, text)
+  } catch (error) {
+    throw unreadablePosition(error)
+  }
+}
+
+export function unreadablePosition(cause: unknown): WhiteholeError {
+  return new WhiteholeError('log-unreadable', "its set of GTIDs can't be read; tagged GTIDs are not supported", {
+    cause,
+  })
 }

@@ -18,7 +18,7 @@ export function relayStories(filtered: boolean): () => SecondDatacenter {
     })
     const { primary } = beyond.world
     await primary.query('CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, note TEXT)')
-  }, 60_000)
+  })
 
   afterAll(async () => beyond?.remove())
 
