@@ -10,6 +10,7 @@ import { question as latency } from './latency.ts'
 import { question as log } from './log.ts'
 import { question as rebuild } from './rebuild.ts'
 import { question as sets } from './sets.ts'
+import { question as sizing } from './sizing.ts'
 import type { Question, Row } from './support/result.ts'
 
 /**
@@ -17,7 +18,7 @@ import type { Question, Row } from './support/result.ts'
  * others' stay. `npm run bench -- --check [NAME…]` asks them too, writes nothing, and compares the ratios with those of
  * results.json: exit code 1 where one has become worse by more than a fifth.
  */
-const questions: readonly Question[] = [sets, latency, arbitration, gets, direct, log, growth, rebuild]
+const questions: readonly Question[] = [sets, latency, arbitration, gets, direct, log, growth, rebuild, sizing]
 const file = new URL('RESULTS.md', import.meta.url)
 const jsonFile = new URL('results.json', import.meta.url)
 const tolerance = 0.8

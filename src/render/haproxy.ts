@@ -40,9 +40,10 @@ function head({ config }: ClusterView): string {
     '    option tcplog',
     '    option clitcpka',
     '    option srvtcpka',
-    '    option redispatch',
-    '    retries 2',
-    '    timeout connect 2s',
+    // A node that is gone with its machine answers nothing: the next one is tried, before a check has noticed.
+    '    option redispatch 1',
+    '    retries 3',
+    `    timeout connect ${connectMilliseconds(balancer)}ms`,
     `    timeout client ${milliseconds(balancer.idleTimeoutSeconds)}ms`,
     `    timeout server ${milliseconds(balancer.idleTimeoutSeconds)}ms`,
     `    timeout check ${milliseconds(balancer.checkTimeoutSeconds)}ms`,
@@ -161,6 +162,11 @@ function sqlParts(view: ClusterView, machine: ClusterMachine): string[] {
       ),
     ].join('\n'),
   ])
+}
+
+/** Half an interval, so that a client that was sent to a dead machine first is answered within one. */
+function connectMilliseconds({ checkIntervalSeconds }: ClusterView['config']['balancer']): number {
+  return Math.min(2000, milliseconds(checkIntervalSeconds / 2))
 }
 
 function rsyslogRule(logFile: string): RenderedFile {

@@ -28,6 +28,8 @@ function globals({ config }: ClusterView, machine: ClusterMachine): string {
   return [
     'global_defs {',
     `    router_id ${machine.name}`,
+    // Of version 3: it alone knows parts of a second.
+    '    vrrp_version 3',
     '    enable_script_security',
     '    script_user nobody',
     ...(email.length === 0
@@ -85,7 +87,7 @@ function vrrpInstance(
     `    interface ${caches.interface ?? ''}`,
     `    virtual_router_id ${routerId}`,
     `    priority ${virtual.machine === machine.name ? 150 : 100 - view.near(machine, 'balancer').indexOf(machine)}`,
-    '    advert_int 1',
+    `    advert_int ${advertSeconds(view)}`,
     // Unicast: also where a network carries no multicast.
     `    unicast_src_ip ${caches.address}`,
     '    unicast_peer {',
@@ -102,6 +104,11 @@ function vrrpInstance(
     ...(view.config.alerts.email.length > 0 && view.config.alerts.states === 'all' ? ['    smtp_alert'] : []),
     '}',
   ].join('\n')
+}
+
+/** An address moves after three adverts that did not come and a fraction of a fourth: within one interval of the checks, and within four seconds. */
+function advertSeconds({ config: { balancer } }: ClusterView): number {
+  return Math.min(1, Math.round(balancer.checkIntervalSeconds * 25) / 100)
 }
 
 /** ldirectord's `virtual` and `real`, for kernels that have ip_vs. The nodes' gateway must be the balancer's virtual address. */

@@ -21,11 +21,33 @@ export function renderSystemd(view: ClusterView, machine: ClusterMachine): Rende
       text: `${madeFrom('systemd')}\n${readFileSync(new URL(name, units), 'utf8')}`,
       mode: 0o644 as const,
     })),
+    ...(monitor.length > 0 ? databaseRole(view, machine) : []),
     ...(reload ? reloadUnits('haproxy', '/etc/haproxy/haproxy.cfg') : []),
     ...(reload && view.virtualOf(machine).length > 0
       ? reloadUnits('keepalived', '/etc/keepalived/keepalived.conf')
       : []),
   ]
+}
+
+/**
+ * A database of a pair that died as the primary comes back under another one: MariaDB then truncates what nobody has acknowledged, if it is
+ * started as what it is now. Debian's unit gives $MYSQLD_OPTS to the server.
+ */
+function databaseRole({ config, managedPair }: ClusterView, machine: ClusterMachine): RenderedFile[] {
+  if (config.topology !== 'pair' || config.engine !== 'mariadb' || !managedPair.includes(machine)) return []
+  const ask = `/usr/bin/whitehole role --config /etc/whitehole/monitor.yaml --database ${machine.name}`
+  const text = [
+    madeFrom('systemd'),
+    '[Service]',
+    // It prints nothing for the primary, and where no majority of voters answers.
+    `ExecStartPre=+/bin/sh -c 'echo "MYSQLD_OPTS=$$(${ask})" >/run/whitehole-database-role'`,
+    'EnvironmentFile=-/run/whitehole-database-role',
+    // Started again after whatever end; read-only until the monitors have compared it.
+    'Restart=always',
+    'RestartSec=2',
+    '',
+  ]
+  return [{ path: `${folder}/mariadb.service.d/whitehole.conf`, text: text.join('\n'), mode: 0o644 }]
 }
 
 function reloadUnits(service: string, file: string): RenderedFile[] {

@@ -1,18 +1,18 @@
 import { execFile } from 'node:child_process'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { debianPackage } from '../support/debian-package.ts'
 import { Machine, whyNoMachines } from '../support/machine.ts'
 import { removeFolder, temporaryFolder, until } from '../support/processes.ts'
 
 const run = promisify(execFile)
-const checkout = fileURLToPath(new URL('../..', import.meta.url))
 const noMachines = whyNoMachines()
 if (noMachines !== undefined) console.warn(`the Debian package is not installed by these tests: ${noMachines}`)
 
 describe.skipIf(noMachines !== undefined)('the Debian package, on a machine of its own', () => {
   let folder: string
+  let built: string
   let machine: Machine
   const ready = (): Promise<unknown> =>
     until('the node to serve', async () =>
@@ -32,11 +32,10 @@ describe.skipIf(noMachines !== undefined)('the Debian package, on a machine of i
 
   beforeAll(async () => {
     folder = await temporaryFolder()
-    await run('sh', ['scripts/deb.sh', '--version', '1.0.0', folder], { cwd: checkout })
-    machine = await Machine.boot('machine1')
+    ;[built, machine] = await Promise.all([debianPackage(), Machine.boot('machine1')])
     foreign = await files()
     await machine.write('/etc/mysql/mariadb.conf.d/90-whitehole.cnf', databaseOptions)
-    await machine.must(`dpkg -i ${await machine.give(join(folder, 'whitehole_1.0.0_all.deb'))}`)
+    await machine.must(`dpkg -i ${await machine.give(built)}`)
     await machine.must('systemctl start mariadb')
   })
   afterAll(async () => {
@@ -125,10 +124,10 @@ describe.skipIf(noMachines !== undefined)('the Debian package, on a machine of i
   })
 
   test('keeps what was configured through an upgrade, and restarts nothing', async () => {
-    await renumber(folder, { from: '1.0.0', to: '1.0.1' })
+    const later = await renumbered(built, { folder, version: '99.0' })
     const pid = await mainPid()
     const before = await machine.must('cat /etc/whitehole/node.yaml /etc/whitehole/database.password')
-    expect(await machine.must(`dpkg -i ${await machine.give(join(folder, 'whitehole_1.0.1_all.deb'))} 2>&1`)).toContain(
+    expect(await machine.must(`dpkg -i ${await machine.give(later)} 2>&1`)).toContain(
       'still runs the former version: systemctl restart whitehole-node',
     )
     expect(await machine.must('cat /etc/whitehole/node.yaml /etc/whitehole/database.password')).toBe(before)
@@ -137,7 +136,7 @@ describe.skipIf(noMachines !== undefined)('the Debian package, on a machine of i
     await machine.must(`systemctl restart ${unit}`)
     await ready()
     // And back.
-    await machine.must('dpkg -i /given/whitehole_1.0.0_all.deb')
+    await machine.must(`dpkg -i /given/${basename(built)}`)
     await machine.must(`systemctl restart ${unit}`)
     await ready()
   })
@@ -206,11 +205,13 @@ describe.skipIf(noMachines !== undefined)('the Debian package, on a machine of i
 })
 
 /** The same package as a later version. */
-async function renumber(folder: string, { from, to }: { from: string; to: string }): Promise<void> {
+async function renumbered(built: string, { folder, version }: { folder: string; version: string }): Promise<string> {
   const tree = join(folder, 'tree')
-  await run('dpkg-deb', ['-R', join(folder, `whitehole_${from}_all.deb`), tree])
-  await run('sed', ['-i', `s/^Version: .*/Version: ${to}/`, join(tree, 'DEBIAN/control')])
-  await run('dpkg-deb', ['--root-owner-group', '-Znone', '-b', tree, join(folder, `whitehole_${to}_all.deb`)])
+  const file = join(folder, `whitehole_${version}_all.deb`)
+  await run('dpkg-deb', ['-R', built, tree])
+  await run('sed', ['-i', `s/^Version: .*/Version: ${version}/`, join(tree, 'DEBIAN/control')])
+  await run('dpkg-deb', ['--root-owner-group', '-Znone', '-b', tree, file])
+  return file
 }
 
 const databaseOptions = `[mariadbd]

@@ -147,7 +147,7 @@ describe.each(clusters)('what is rendered from %s', (name) => {
 
   test.skipIf(!haveAnalyze)('passes systemd-analyze verify', async () => {
     for (const units of files('etc/systemd/system')) {
-      const paths = readdirSync(units).map((unit) => join(units, unit))
+      const paths = readdirSync(units).flatMap((unit) => (unit.endsWith('.d') ? [] : [join(units, unit)]))
       const { output } = await run('/usr/bin/systemd-analyze', 'verify', '--man=no', ...paths)
       // The programs themselves need not be installed here.
       expect(output.split('\n').filter((line) => line !== '' && !line.includes('is not executable'))).toEqual([])

@@ -23,31 +23,57 @@ export function whyNoMachines(): string | undefined {
 export class Machine {
   readonly name: string
   readonly #folder: string
-  readonly #program: Program
+  #program: Program
   #pid = 0
 
-  private constructor(name: string, folder: string, program: Program) {
+  private constructor(name: string, folder: string) {
     this.name = name
     this.#folder = folder
-    this.#program = program
+    this.#program = power(folder, name)
   }
 
   static async boot(name: string): Promise<Machine> {
     const folder = await temporaryFolder()
     for (const part of ['changes', 'work', 'root', 'given']) await mkdir(join(folder, part))
-    const script = join(folder, 'boot.sh')
-    await writeFile(script, bootScript)
-    const spaces = ['--fork', '--kill-child', '--pid', '--mount', '--uts', '--ipc', '--net', '--cgroup']
-    const program = new Program('unshare', [...spaces, 'sh', script, folder, name, checkout])
-    const machine = new Machine(name, folder, program)
+    await writeFile(join(folder, 'boot.sh'), bootScript)
+    const machine = new Machine(name, folder)
     try {
-      await until(`${name} to boot`, () => machine.#isUp())
-      await machine.must('systemd-tmpfiles --create --prefix=/run')
+      await machine.#boots()
     } catch (error) {
       await machine.remove()
-      throw new Error(`${name} does not boot: ${program.output}`, { cause: error })
+      throw error
     }
     return machine
+  }
+
+  /** Every process dies at once, and its links go. */
+  async kill(): Promise<void> {
+    await this.#program.stop('SIGKILL')
+  }
+
+  /** After a `kill`, with its disk as it was. */
+  async bootAgain(): Promise<void> {
+    this.#program = power(this.#folder, this.name)
+    await this.#boots()
+  }
+
+  /** As a boot does once there is a network. */
+  async startEnabled(): Promise<void> {
+    await this.must('cd /etc/systemd/system/multi-user.target.wants && systemctl start --no-block *')
+  }
+
+  async #boots(): Promise<void> {
+    try {
+      await until(`${this.name} to boot`, () => this.#isUp())
+      await this.must('systemd-tmpfiles --create --prefix=/run')
+    } catch (error) {
+      throw new Error(`${this.name} does not boot: ${this.#program.output}`, { cause: error })
+    }
+  }
+
+  /** The folder on this machine that is /given there. */
+  get given(): string {
+    return join(this.#folder, 'given')
   }
 
   /** Of its first process, as this machine counts. */
@@ -91,7 +117,7 @@ export class Machine {
   }
 
   async remove(): Promise<void> {
-    await this.#program.stop('SIGKILL')
+    await this.kill()
     await removeFolder(this.#folder)
   }
 
@@ -106,13 +132,21 @@ export class Machine {
 
 /** Without a slash at its end. */
 const checkout = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
+
+function power(folder: string, name: string): Program {
+  const spaces = ['--fork', '--kill-child', '--pid', '--mount', '--uts', '--ipc', '--net', '--cgroup']
+  return new Program('unshare', [...spaces, 'sh', join(folder, 'boot.sh'), folder, name, checkout])
+}
+
 const environment = ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME=/root', 'LANG=C.UTF-8']
 
 /** $1 the machine's folder on this one, $2 its name, $3 where the checkout is. What the kernel keeps for all (devices, sysctl) is not there or read-only. */
 const bootScript = `set -e
 folder=$1 name=$2 checkout=$3
 mount --make-rprivate /
-mount -t overlay overlay -o lowerdir=/,upperdir=$folder/changes,workdir=$folder/work $folder/root
+# volatile: syncs are not waited for. Its disk outlives whatever happens to it here, since this machine goes on.
+rm -rf $folder/work/work/incompat
+mount -t overlay overlay -o lowerdir=/,upperdir=$folder/changes,workdir=$folder/work,volatile $folder/root
 cd $folder/root
 mount -t proc proc proc
 mount --bind proc/sys proc/sys && mount -o remount,ro,bind proc/sys
@@ -135,7 +169,11 @@ ln -s /proc/self/fd/0 dev/stdin; ln -s /proc/self/fd/1 dev/stdout; ln -s /proc/s
 mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then mount -t cgroup2 cgroup2 sys/fs/cgroup
 else mkdir sys/fs/cgroup/systemd; mount -t cgroup -o none,name=systemd cgroup sys/fs/cgroup/systemd; fi
-rm -rf etc/systemd/system/*.wants lib/systemd/system/*.wants usr/sbin/policy-rc.d etc/rc?.d
+# What is enabled on this machine is not there.
+if [ ! -e etc/booted ]; then
+  touch etc/booted
+  rm -rf etc/systemd/system/*.wants lib/systemd/system/*.wants usr/sbin/policy-rc.d etc/rc?.d
+fi
 printf '[Unit]\\nDefaultDependencies=no\\nRequires=systemd-journald.service\\nAfter=systemd-journald.service\\n' >etc/systemd/system/machine.target
 printf '[Journal]\\nStorage=volatile\\nForwardToConsole=no\\n' >etc/systemd/journald.conf
 : >etc/machine-id

@@ -1,0 +1,113 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { debianPackage } from './debian-package.ts'
+import { guideSteps, type GuideStep } from './install-guide.ts'
+import { Machine } from './machine.ts'
+import { removeFolder } from './processes.ts'
+import { type Plug, Switch } from './switch.ts'
+
+/** Machines in networks of their own, installed by nothing but the commands of docs/INSTALL.md. */
+export class GuidedMachines {
+  readonly #machines = new Map<string, Machine>()
+  readonly #plugs: Readonly<Record<string, readonly Plug[]>>
+  #switch: Switch | undefined
+
+  private constructor(plugs: Readonly<Record<string, readonly Plug[]>>) {
+    this.#plugs = plugs
+  }
+
+  static async boot(plugs: Readonly<Record<string, readonly Plug[]>>): Promise<GuidedMachines> {
+    const made = new GuidedMachines(plugs)
+    try {
+      const [file] = await Promise.all([debianPackage(), made.#boot()])
+      await Promise.all([...made.#machines.values()].map((machine) => machine.give(file)))
+    } catch (error) {
+      await made.remove()
+      throw error
+    }
+    return made
+  }
+
+  at(name: string): Machine {
+    const machine = this.#machines.get(name)
+    if (machine === undefined) throw new Error(`there is no machine "${name}"`)
+    return machine
+  }
+
+  /** Step by step; the machines of one step side by side. */
+  async follow(heading: string): Promise<void> {
+    for (const step of guideSteps(heading)) await this.#do(step)
+  }
+
+  async kill(name: string): Promise<void> {
+    await this.at(name).kill()
+  }
+
+  async bootAgain(name: string): Promise<void> {
+    const machine = this.at(name)
+    await machine.bootAgain()
+    await this.#switch?.connect(machine, this.#plugs[name] ?? [])
+    await machine.startEnabled()
+  }
+
+  async cut(name: string): Promise<void> {
+    await this.#switch?.cut(this.at(name))
+  }
+
+  async mend(name: string): Promise<void> {
+    await this.#switch?.mend(this.at(name))
+  }
+
+  async remove(): Promise<void> {
+    await Promise.all([...this.#machines.values()].map((machine) => machine.remove()))
+    await this.#switch?.remove()
+  }
+
+  async #boot(): Promise<void> {
+    const networks = new Set(Object.values(this.#plugs).flatMap((plugs) => plugs.map(({ network }) => network)))
+    this.#switch = await Switch.of([...networks])
+    for (const [name, plugs] of Object.entries(this.#plugs)) {
+      const machine = await Machine.boot(name)
+      this.#machines.set(name, machine)
+      await this.#switch.connect(machine, plugs)
+      await machine.write('/usr/local/bin/scp', scp)
+      await machine.must('chmod 755 /usr/local/bin/scp')
+    }
+  }
+
+  async #do({ on, commands, says }: GuideStep): Promise<void> {
+    await Promise.all(
+      on.map(async (name) => {
+        const output = await this.at(name).must(`set -e; cd /given\n${commands}`)
+        if (says !== undefined && !output.includes(says)) {
+          throw new Error(`${name}: ${commands}\ndoes not say "${says}":\n${output}`)
+        }
+      }),
+    )
+    for (const name of on) await this.#deliver(name)
+  }
+
+  async #deliver(from: string): Promise<void> {
+    const sent = join(this.at(from).given, 'sent')
+    if (!existsSync(sent)) return
+    for (const to of readdirSync(sent)) {
+      for (const file of readdirSync(join(sent, to))) {
+        const arrived = await this.at(to).give(join(sent, to, file))
+        await this.at(to).must(`mv ${arrived} ${sentTo}`)
+      }
+    }
+    await removeFolder(sent)
+  }
+}
+
+const sentTo = '/etc/whitehole/'
+
+/** In place of the program, since no machine has a daemon for it: what is sent to a machine lies ready for `#deliver`. */
+const scp = `#!/bin/sh
+set -e
+for to; do :; done
+case $to in root@*:${sentTo}) ;; *) echo "scp: not foreseen: $*" >&2; exit 1 ;; esac
+to=\${to#root@}
+mkdir -p "/given/sent/\${to%%:*}"
+for file; do case $file in -p | root@*) ;; *) cp -p "$file" "/given/sent/\${to%%:*}/" ;; esac; done
+`
