@@ -12,8 +12,12 @@ import type { Dialect } from './dialect.ts'
 import { dialectOf, fail } from './dialects.ts'
 import type { Reply } from './replies.ts'
 
-/** Keys of one request that are asked for at a time: with values of 1 MiB that many wait in memory. */
-const windowKeys = 64
+/**
+ * Keys of one request that are asked for at a time. All clients share one connection to memcached, and whoever asks next waits for what was asked
+ * before: so, as far as the sizes are known by those that came, no more than so many bytes; and few before the first has come.
+ */
+const windowKeys = { first: 8, most: 64 }
+const windowBytes = 1024 * 1024
 /** A long list's reply goes out in pieces of about this size; up to here an error can still replace it. */
 const pieceBytes = 256 * 1024
 
@@ -207,6 +211,7 @@ class Retrieval {
   #missed: RequestKey | undefined
   #asked = 0
   #answered = 0
+  #window = windowKeys.first
   #asking = false
   #over = false
 
@@ -231,7 +236,7 @@ class Retrieval {
     if (this.#asking) return
     this.#asking = true
     const { naming, services } = this.#conversation
-    while (!this.#over && this.#asked < this.#keys.length && this.#asked - this.#answered < windowKeys) {
+    while (!this.#over && this.#asked < this.#keys.length && this.#asked - this.#answered < this.#window) {
       if (this.#conversation.blocked) {
         this.#conversation.whenWritable(this.#ask)
         break
@@ -256,6 +261,7 @@ class Retrieval {
       return
     }
     const index = this.#answered++
+    this.#window = nextWindow(this.#window, item?.value.length ?? 0)
     this.#take(this.#keys[index] as RequestKey, index, item)
     if (this.#answered === this.#keys.length) this.#end()
     else this.#ask()
@@ -302,6 +308,12 @@ class Retrieval {
     this.#over = true
     this.#dialect.endItems(this.#reply, this.#missed)
   }
+}
+
+/** Narrow at once where an item is large, wider by and by where they are small again. */
+function nextWindow(window: number, bytes: number): number {
+  const fitting = Math.max(1, Math.floor(windowBytes / Math.max(1, bytes)))
+  return Math.min(fitting, windowKeys.most, window * 2)
 }
 
 interface RetrievalGiven {

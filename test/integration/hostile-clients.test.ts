@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { createConnection, type Socket } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { Client } from '../support/client.ts'
 import { until } from '../support/processes.ts'
 import { World } from '../support/world.ts'
 
@@ -56,6 +57,39 @@ describe('nodes beside clients that mean no good', () => {
     expect(await world.node(1).get('good')).toBe('x')
     await until('all of them to be closed', () => closed === slow.length)
     expect(await world.node(1).get('slow0')).toBeUndefined()
+  })
+
+  test('F32: requests of 10,000 keys and of two hundred large values leave the others their turn', async () => {
+    const node = world.node(2)
+    const large = 'v'.repeat(900_000)
+    for (let n = 0; n < 10; n++) expect(await node.set(`large${n}`, large)).toBe('STORED\r\n')
+    const other = await Client.connect(node.ports.main)
+    await other.ask('set other 0 0 1\r\nx\r\n', /STORED\r\n$/)
+    const many = `get ${Array.from({ length: 10_000 }, (_, n) => (n % 100 === 0 ? 'other' : `absent${n}`)).join(' ')}\r\n`
+    const heavy = `get ${Array.from({ length: 200 }, (_, n) => `large${n % 10}`).join(' ')}\r\n`
+    // Counted, not timed: on a busy machine a time says more of the others on it.
+    for (const [request, turnsMin] of [
+      [many, 3],
+      [heavy, 20],
+    ] as const) {
+      const socket = await connect(2)
+      let tail = ''
+      socket.on('data', (chunk: Buffer) => (tail = (tail + chunk.toString('latin1')).slice(-20)))
+      const first = once(socket, 'data')
+      socket.write(`${request}mn\r\n`)
+      if (request === heavy) await first
+      let turns = 0
+      let longest = 0
+      for (; !tail.endsWith('END\r\nMN\r\n'); turns++) {
+        const begun = performance.now()
+        expect(await other.ask('get other\r\n', /END\r\n$/)).toContain('x')
+        longest = Math.max(longest, performance.now() - begun)
+      }
+      console.log(`${turns} turns of another client meanwhile, the longest ${longest.toFixed(0)} ms`)
+      expect(turns).toBeGreaterThanOrEqual(turnsMin)
+      socket.destroy()
+    }
+    other.close()
   })
 
   test('F31: a node that is killed with a thousand clients mid-pipeline leaves whole values, and nothing acknowledged is lost', async () => {

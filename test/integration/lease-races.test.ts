@@ -65,7 +65,7 @@ describe.each(binaries)('a lease of a node that lags, over %s', (memcachedPath) 
     expect(await valueOf(behind, key)).toBe('END\r\n')
   })
 
-  test('neither overwrites nor deletes what another node has stored', async () => {
+  test('F29: neither overwrites nor deletes what another node has stored', async () => {
     const token = await lease('stored')
     await ahead.ask('set stored 0 0 3\r\nnew\r\n', line)
     expect(await behind.ask(`ms stored 3 C${token}\r\nold\r\n`, line)).toBe('EX\r\n')

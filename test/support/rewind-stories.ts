@@ -24,7 +24,8 @@ export function rewind({ engine, memcachedPath, former }: Story): void {
     await world?.remove()
   })
 
-  test('the phantom is gone from every node, the previous value is back, and neither node took it from the other', async () => {
+  // R12: the phantom flush.
+  test('R11, R12: the phantom is gone from every node, the previous value is back, and neither node took it from the other', async () => {
     const [one, two] = [world.node(1), world.node(2)]
     const promoted = world.standby as Database
     const sessions = one.ports.sessions
