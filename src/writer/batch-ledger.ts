@@ -153,12 +153,14 @@ export class Turn {
   /** Within the TTLs of the namespace. */
   expiryOf(exptime: Exptime): Expiry {
     const { defaultTtlSeconds, maxTtlSeconds } = this.namespace
-    const now = Math.floor(this.#ledger.nowSeconds)
+    // The clock is read only where it matters: a batch that does without it assumes less (assumptions.ts).
+    if (exptime === 0 && defaultTtlSeconds === 0 && maxTtlSeconds === 0) return expiryNever
+    const now = this.#ledger.nowSeconds
     // A default beyond 30 days is still a span, not an absolute time.
     const byDefault = exptime === 0 && defaultTtlSeconds > 0
-    const expiry = byDefault ? now + defaultTtlSeconds : absoluteExpiry(exptime, this.#ledger.nowSeconds)
+    const expiry = byDefault ? Math.floor(now) + defaultTtlSeconds : absoluteExpiry(exptime, now)
     if (maxTtlSeconds === 0) return expiry
-    const latest = now + maxTtlSeconds
+    const latest = Math.floor(now) + maxTtlSeconds
     return expiry === expiryNever ? latest : Math.min(expiry, latest)
   }
 
@@ -220,7 +222,8 @@ export class Turn {
   }
 
   #isLive({ version, expiry }: DirectoryRow): boolean {
-    return generationOf(version) === this.namespace.generation && !isExpired(expiry, this.#ledger.nowSeconds)
+    if (generationOf(version) !== this.namespace.generation) return false
+    return expiry === expiryNever || !isExpired(expiry, this.#ledger.nowSeconds)
   }
 }
 

@@ -11,9 +11,9 @@ import { type Key, keyFromBytes } from '../domain/key.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
 import type { Dialect } from '../domain/position.ts'
 import { type Version, versionFromNumber } from '../domain/version.ts'
+import type { Assumed } from './assumptions.ts'
 import type { BatchKey, Decision, DirectoryRow, Facts, NamespaceRow } from './decision.ts'
 import {
-  type BlindLimit,
   bump,
   canRefuseToWait,
   endThread,
@@ -25,8 +25,10 @@ import {
   readDirty,
   lockNamespace,
   sessionSettings,
+  type Unlocked,
   type Wanted,
   writeAndCommit,
+  writeAtOnce,
 } from './statements.ts'
 
 /** Where a lane gets its sessions; a simulation has its own. */
@@ -43,7 +45,7 @@ export interface LaneSession {
   readonly thread: Thread
   /** The largest packet that the server takes. */
   readonly packetBytesMax: number
-  /** Whether a statement of it can fail at once where a row is locked, instead of waiting a second at least. */
+  /** Whether a statement of it can fail at once where a row is locked, instead of waiting a second at least. Only then `writeAtOnce`. */
   readonly canRefuseToWait: boolean
   /** Called once when the session is lost while nothing is asked on it. */
   onLost: (() => void) | undefined
@@ -54,8 +56,14 @@ export interface LaneSession {
    * @throws LaneTakenError
    */
   lockKeys(place: LanePlace, wanted: Wanted): Promise<Locked>
-  /** @param blind rows are written that were not locked before: only where the session can refuse to wait for them */
-  write(decision: Decision, blind?: BlindLimit): Promise<void>
+  /** @param unlocked where the upsert changes rows that the transaction has not locked yet; only where the session can refuse to wait */
+  write(decision: Decision, unlocked: Unlocked | undefined): Promise<void>
+  /**
+   * A whole transaction, of nothing but upserts of rows that it has not locked.
+   * @returns the primary's clock as the transaction began, in seconds
+   * @throws where something of `assumed` is not so, or the lane's row stands elsewhere (`isWrongAssumption`)
+   */
+  writeAtOnce(place: LanePlace, assumed: Assumed, decision: Decision): Promise<number>
   /** Opens the transaction. @throws LaneTakenError */
   lockNamespace(place: LanePlace, id: NamespaceId): Promise<LockedNamespace>
   flush(id: NamespaceId, change: FlushChange): Promise<void>
@@ -93,29 +101,6 @@ export class LaneTakenError extends Error {
     super(`the lane ${place.lane} is not at ${place.incarnation}, ${place.sequence}`)
     this.name = 'LaneTakenError'
   }
-}
-
-/** Deadlock, lock wait, duplicate key, a blind write that came too late (statements.ts): the statement failed for certain, the COMMIT behind it was not executed. */
-export function isRetryable(error: unknown): boolean {
-  return [1213, 1205, 1062, 1242].includes(errnoOf(error))
-}
-
-/** A trigger's SIGNAL: it will not go otherwise the next time. */
-export function isRefusal(error: unknown): boolean {
-  return errnoOf(error) === 1644
-}
-
-export function isLockWait(error: unknown): boolean {
-  return errnoOf(error) === 1205
-}
-
-export function isDeadlock(error: unknown): boolean {
-  return errnoOf(error) === 1213
-}
-
-function errnoOf(error: unknown): number {
-  const errno = error instanceof Error && 'errno' in error ? error.errno : undefined
-  return typeof errno === 'number' ? errno : 0
 }
 
 /** Lanes of the real databases. */
@@ -313,8 +298,14 @@ class SqlLaneSession implements LaneSession {
     return seen
   }
 
-  async write(decision: Decision, blind?: BlindLimit): Promise<void> {
-    await this.#asking.ask(writeAndCommit(this.#dialect, decision, blind))
+  async write(decision: Decision, unlocked: Unlocked | undefined): Promise<void> {
+    await this.#asking.ask(writeAndCommit(this.#dialect, decision, unlocked))
+  }
+
+  async writeAtOnce(place: LanePlace, assumed: Assumed, decision: Decision): Promise<number> {
+    const results = await this.#asking.ask(writeAtOnce(place, assumed, decision))
+    const [clock] = rowsOf(results, 1)[0] ?? []
+    return Number(clock)
   }
 
   async lockNamespace(place: LanePlace, id: NamespaceId): Promise<LockedNamespace> {

@@ -1,16 +1,10 @@
 import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { Logger } from '../runtime/logger.ts'
+import { Assumptions } from './assumptions.ts'
 import type { Result } from './decision.ts'
 import type { BatchLimits, LaneQueue } from './lane-queue.ts'
-import {
-  isDeadlock,
-  isLockWait,
-  isRefusal,
-  isRetryable,
-  type LaneDatabase,
-  type LaneSession,
-  type Thread,
-} from './lane-session.ts'
+import { isDeadlock, isLockWait, isReadOnly, isRefusal, isRetryable, isWrongAssumption } from './lane-errors.ts'
+import { type LaneDatabase, type LaneSession, type Thread } from './lane-session.ts'
 import type { Contended, Pending } from './pending.ts'
 import { drawIncarnation, jittered } from './random.ts'
 import { prepare, type Prepared } from './transaction.ts'
@@ -75,9 +69,9 @@ const flushRetryMilliseconds = 20
  *   before one of `#attempts`: they happened; not seen when one of these is: they never did, and are tried again from the queue's
  *   front. Nothing new starts before, so order is kept.
  * - idle: waits for work, or for an acknowledgement where too many batches lack theirs. Pings.
- * - locking: the first round trip. No COMMIT was sent: whatever happens, nothing of it is written.
- * - writing: the second. Only an error that the server gives for certain (deadlock, lock wait, duplicate) says that nothing was
- *   written; anything else leaves it open until the log tells.
+ * - locking: the first round trip, if one is needed. No COMMIT was sent: whatever happens, nothing of it is written.
+ * - writing: the second. Only an error that the server gives for certain (deadlock, lock wait, duplicate, read-only…) says that nothing
+ *   was written; anything else leaves it open until the log tells.
  *
  * An answer of COMMIT starts the next batch but acknowledges nothing; with `acknowledge: committed` it acknowledges what succeeded
  * (ADR 0019).
@@ -94,6 +88,7 @@ export class Lane {
   #stopping = false
   #session: LaneSession | undefined
   #lost = false
+  #assumptions = new Assumptions()
   #incarnation = 0
   #sequence = 0
   /** All of one incarnation, sequences ascending without a gap. */
@@ -257,7 +252,8 @@ export class Lane {
     let prepared: Prepared
     try {
       const mayBeBlind = session.canRefuseToWait && this.#careful === 0
-      prepared = await prepare(session, place, { items, random: this.#host.random, mayBeBlind })
+      const assumptions = this.#assumptions
+      prepared = await prepare(session, place, { items, random: this.#host.random, mayBeBlind, assumptions })
     } catch (error) {
       this.#underWay = []
       this.#putBack(items)
@@ -286,8 +282,14 @@ export class Lane {
     try {
       await prepared.commit()
     } catch (error) {
-      if (!isRetryable(error) && !isRefusal(error)) throw error
+      const isWrong = prepared.blind && isWrongAssumption(error)
+      const isCertain = isRetryable(error) || isRefusal(error) || isReadOnly(error) || isWrong
+      if (!isCertain) throw error
       this.#open = this.#open.filter((other) => other !== batch)
+      if (isReadOnly(error)) {
+        this.#putBack(items)
+        throw error
+      }
       this.#takeBack(prepared, error)
       await this.#rollBack(session, error)
       return
@@ -314,7 +316,14 @@ export class Lane {
   }
 
   /** Nothing of it was written, for certain. */
-  #takeBack({ items, absent, blind }: Prepared, error: unknown): void {
+  #takeBack({ items, absent, blind, assumes }: Prepared, error: unknown): void {
+    // Refused to what may have been taken for granted wrongly: the next try reads.
+    if (assumes || (blind && isWrongAssumption(error))) {
+      this.#assumptions.forget()
+      if (isLockWait(error)) this.#careful = carefulBatches
+      this.#putBack(items)
+      return
+    }
     if (isRefusal(error)) {
       const refused = new WhiteholeError('not-written', 'the database refused the write', { cause: error })
       for (const item of items) if (!item.answered) this.#host.settle(item, refused)
@@ -378,6 +387,7 @@ export class Lane {
 
   async #begin(): Promise<LaneSession> {
     this.#lost = false
+    this.#assumptions = new Assumptions()
     const session = await this.#database.open(this.#formers)
     this.#session = session
     session.onLost = () => {

@@ -1,5 +1,6 @@
 import type { Dialect } from '../domain/position.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
+import type { Assumed } from './assumptions.ts'
 import type { BatchKey, Decision, DirectoryWrite, LogRow } from './decision.ts'
 
 /**
@@ -93,33 +94,53 @@ export function canRefuseToWait(dialect: Dialect): boolean {
   return dialect === 'mariadb'
 }
 
-/** Of a transaction that writes rows which it has not locked before. */
-export interface BlindLimit {
-  /** By the primary's clock: whoever sent a part of it is told soon after that its outcome is unknown. */
+/**
+ * A batch that need not read, in one round trip (docs/adr/0006-batches.md): what it was decided upon is looked up under the locks that it
+ * would have been read under. Where that is not so, or where the lane's row stands elsewhere, the first row of the directory gets a
+ * version of NULL, which fails the statement (1048) and keeps the COMMIT behind it from being executed.
+ */
+export function writeAtOnce(place: LanePlace, assumed: Assumed, { updates, log }: Decision): string {
+  const second = assumed.second === undefined ? '' : ` AND FLOOR(UNIX_TIMESTAMP(NOW(6)))=${assumed.second}`
+  const checks = assumed.namespaces.map(([id, row], index) => {
+    const { generation, defaultTtlSeconds, maxTtlSeconds, maxValueBytes } = row
+    const found = index === 0 ? '@found:=COUNT(*)' : '@found:=@found+COUNT(*)'
+    return (
+      `SELECT UNIX_TIMESTAMP(NOW(6)), ${found} FROM mc_namespaces WHERE ns_id=${id} AND generation=${generation} AND ` +
+      `default_ttl=${defaultTtlSeconds} AND max_ttl=${maxTtlSeconds} AND max_value_bytes=${maxValueBytes}${second} ` +
+      'LOCK IN SHARE MODE NOWAIT'
+    )
+  })
+  return [
+    'START TRANSACTION',
+    ...checks,
+    `${moveLaneRow(place)} AND @found=${checks.length}`,
+    withoutWaiting + upsert('mariadb', updates, 'IF(ROW_COUNT()=1, ?, NULL)'),
+    insertIntoLog(log, assumed),
+    'COMMIT',
+  ].join(';')
+}
+
+const withoutWaiting = 'SET STATEMENT innodb_lock_wait_timeout=0 FOR '
+
+/**
+ * Of a transaction that upserts rows which it has not locked before. It waits for no lock: who knows what would have happened meanwhile. Nor
+ * is it committed later than this, by the primary's clock, in seconds: its clients are told then that the outcome is unknown, and what
+ * was acknowledged to somebody after that must not be overwritten. Whoever locked the rows in a first round trip is safe from both.
+ */
+export interface Unlocked {
   readonly notAfterSeconds: number
 }
 
 /** The second round trip. A statement that fails keeps the COMMIT behind it from being executed. */
-export function writeAndCommit(dialect: Dialect, decision: Decision, blind?: BlindLimit): string {
+export function writeAndCommit(dialect: Dialect, decision: Decision, unlocked: Unlocked | undefined): string {
   const parts: string[] = []
   const { inserts, updates, touches, log } = decision
   if (inserts.length > 0) parts.push(insertInto(inserts))
-  const patience = blind !== undefined ? 'SET STATEMENT innodb_lock_wait_timeout=0 FOR ' : ''
-  if (updates.length > 0) parts.push(patience + upsert(dialect, updates))
-  if (blind !== undefined) parts.push(refuseAfter(blind))
+  if (updates.length > 0) parts.push((unlocked === undefined ? '' : withoutWaiting) + upsert(dialect, updates))
   if (touches.length > 0) parts.push(touch(dialect, touches))
-  if (log.length > 0) parts.push(`INSERT INTO mc_storage (${logColumns}) VALUES ${log.map(logValues).join(',')}`)
+  if (log.length > 0) parts.push(insertIntoLog(log, unlocked))
   parts.push('COMMIT')
   return parts.join(';')
-}
-
-/**
- * A packet that arrives late, after its clients were told that the outcome is unknown, must not overwrite what was acknowledged since. Rows that
- * were locked by the first round trip keep that from happening; these are locked by the statement before this one, so here is the place
- * to look at the clock: whoever writes later stands behind. Two rows where one is wanted are an error (1242), which ends the transaction.
- */
-function refuseAfter({ notAfterSeconds }: BlindLimit): string {
-  return `SET @late=(SELECT 1 UNION SELECT 1+(UNIX_TIMESTAMP(SYSDATE(6))>${notAfterSeconds.toFixed(6)}))`
 }
 
 /** The first round trip of a flush: it waits for batches that hold the row shared, one second at most. */
@@ -145,9 +166,13 @@ export function flushAndCommit(id: NamespaceId, change: FlushChange): string {
 
 export type FlushChange = { kind: 'none' } | { kind: 'now' } | { kind: 'later'; dueSeconds: number }
 
-function moveLane({ lane, incarnation, sequence }: LanePlace): string {
+function moveLane(place: LanePlace): string {
+  return `START TRANSACTION;${moveLaneRow(place)}`
+}
+
+function moveLaneRow({ lane, incarnation, sequence }: LanePlace): string {
   return (
-    `START TRANSACTION;UPDATE mc_lanes SET seq=${sequence + 1} ` +
+    `UPDATE mc_lanes SET seq=${sequence + 1} ` +
     `WHERE lane=${literal(lane)} AND incarnation=${incarnation} AND seq=${sequence}`
   )
 }
@@ -174,14 +199,31 @@ function lookUpKeys(dialect: Dialect, id: NamespaceId, keys: readonly BatchKey[]
 const directoryColumns = 'ns_id, mc_key, version, expire, flags, size, checksum, number'
 const logColumns = 'ns_id, mc_key, op, version, expire, flags, mc_value'
 
-function insertInto(rows: readonly DirectoryWrite[]): string {
-  const sorted = rows.toSorted((a, b) => compareKeys(a.key, b.key))
-  return `INSERT INTO mc_stored_keys (${directoryColumns}) VALUES ${sorted.map(directoryValues).join(',')}`
+/**
+ * Behind the upsert, whose locks are held here: the place to look at the clock (SYSDATE: now, not at the statement's start). Whoever
+ * writes one of the rows later stands behind. A version of NULL fails the statement (1048).
+ */
+function insertIntoLog(log: readonly LogRow[], unlocked: Unlocked | undefined): string {
+  const values = log.map((row, index) => {
+    if (index > 0 || unlocked === undefined) return logValues(row, String(row.version))
+    const limit = Math.floor(unlocked.notAfterSeconds * 1000) / 1000
+    return logValues(row, `IF(UNIX_TIMESTAMP(SYSDATE(6))<=${limit}, ${row.version}, NULL)`)
+  })
+  return `INSERT INTO mc_storage (${logColumns}) VALUES ${values.join(',')}`
 }
 
-function upsert(dialect: Dialect, rows: readonly DirectoryWrite[]): string {
+/** @param firstVersion the first row's version, which takes the place of `?` in it */
+function insertInto(rows: readonly DirectoryWrite[], firstVersion = '?'): string {
+  const sorted = rows.toSorted((a, b) => compareKeys(a.key, b.key))
+  const values = sorted.map((row, index) =>
+    directoryValues(row, index === 0 ? firstVersion.replace('?', String(row.version)) : String(row.version)),
+  )
+  return `INSERT INTO mc_stored_keys (${directoryColumns}) VALUES ${values.join(',')}`
+}
+
+function upsert(dialect: Dialect, rows: readonly DirectoryWrite[], firstVersion?: string): string {
   const columns = ['version', 'expire', 'flags', 'size', 'checksum', 'number']
-  return `${insertInto(rows)}${onDuplicate(dialect, columns)}, created=CURRENT_TIMESTAMP`
+  return `${insertInto(rows, firstVersion)}${onDuplicate(dialect, columns)}, created=CURRENT_TIMESTAMP`
 }
 
 /** The rows are there and locked, so nothing is inserted. An UPDATE with a list of keys might read the whole namespace. */
@@ -200,12 +242,12 @@ function onDuplicate(dialect: Dialect, columns: readonly string[]): string {
   return ` AS given ON DUPLICATE KEY UPDATE ${columns.map((column) => `${column}=given.${column}`).join(', ')}`
 }
 
-function directoryValues(row: DirectoryWrite): string {
-  const { key, version, expiry, flags, sizeBytes, checksum, number } = row
+function directoryValues(row: DirectoryWrite, version: string): string {
+  const { key, expiry, flags, sizeBytes, checksum, number } = row
   return `(${key.namespaceId},X'${key.hex}',${version},${expiry},${flags},${sizeBytes},${checksum},${number ?? 'NULL'})`
 }
 
-function logValues({ key, operation, version, expiry, flags, value }: LogRow): string {
+function logValues({ key, operation, expiry, flags, value }: LogRow, version: string): string {
   const text = value === undefined ? 'NULL' : `X'${value.toString('hex')}'`
   return `(${key.namespaceId},X'${key.hex}',${operation},${version},${expiry},${flags},${text})`
 }

@@ -1,10 +1,11 @@
 import { WhiteholeError } from '../domain/errors.ts'
+import type { Assumptions } from './assumptions.ts'
 import { decide, isBlind } from './decide.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
 import type { BatchKey, Decidable, Decision, Result } from './decision.ts'
 import { groupKeys, type LaneSession, type Locked, type LockedNamespace } from './lane-session.ts'
 import type { Contended, NamespaceMutation, Pending } from './pending.ts'
-import { type BlindLimit, compareKeys, type FlushChange, type LanePlace } from './statements.ts'
+import { compareKeys, type FlushChange, type LanePlace } from './statements.ts'
 
 /** A transaction whose locks are held and whose outcome is decided, but of which no COMMIT is on its way yet. */
 export interface Prepared {
@@ -17,7 +18,9 @@ export interface Prepared {
   readonly absent: readonly Pending[]
   /** Writes rows that it has neither locked nor read, and fails at once where one of them is locked by somebody. */
   readonly blind: boolean
-  /** The second round trip, with the COMMIT. */
+  /** Nothing was asked yet: what it was decided upon may turn out to be wrong. */
+  readonly assumes: boolean
+  /** The second round trip, or the only one, with the COMMIT. */
   commit(): Promise<void>
 }
 
@@ -26,9 +29,10 @@ interface Given {
   readonly random: () => number
   /** Keys that a plain set overwrites in any case need not be read. */
   readonly mayBeBlind: boolean
+  readonly assumptions: Assumptions
 }
 
-/** The first round trip: opens the transaction, locks, reads, and decides. */
+/** The first round trip: opens the transaction, locks, reads, and decides. None where nothing needs to be read. */
 export async function prepare(session: LaneSession, place: LanePlace, given: Given): Promise<Prepared> {
   const [first] = given.items
   if (first !== undefined && first.key === undefined) return prepareFlush(session, place, first)
@@ -47,30 +51,69 @@ async function prepareKeys(session: LaneSession, place: LanePlace, given: Given)
     if (given.mayBeBlind && isBlind(mutation)) unread.add(key.id)
     else read.push(key)
   }
+  if (read.length === 0) {
+    const assuming = assume(session, place, { ...given, distinct, namespaces, unread })
+    if (assuming !== undefined) return assuming
+  }
+  const at = performance.now()
   const wanted = { namespaces: [...namespaces], keys: groupKeys(read.sort(compareKeys)) }
   const locked = await session.lockKeys(place, wanted)
-  const readAt = performance.now()
+  const asked = { at, answeredAt: performance.now() }
+  given.assumptions.note(locked, asked)
   const { items, contended } = separate(given.items, locked)
-  const decidables = items.map(
-    ({ mutation, key, order }) => ({ mutation, key: distinct.get(key?.id ?? ''), session: order }) as Decidable,
-  )
-  const decision: Decision = decide(decidables, { ...locked, unread }, given.random)
-  const blind = unread.size === 0 ? undefined : limitOf(items, locked.nowSeconds, readAt)
+  const decision: Decision = decide(decidable(items, distinct), { ...locked, unread }, given.random)
   const inserted = new Set(decision.inserts.map(({ key }) => key.id))
   return {
     items,
     results: decision.results,
     contended,
     absent: items.filter(({ key }) => key !== undefined && inserted.has(key.id)),
-    blind: blind !== undefined,
-    commit: async () => session.write(decision, blind),
+    blind: unread.size > 0,
+    assumes: false,
+    commit: async () => {
+      const late = locked.nowSeconds + (firstDeadline(items) - asked.answeredAt) / 1000
+      await session.write(decision, unread.size > 0 ? { notAfterSeconds: late } : undefined)
+    },
   }
 }
 
-/** The first deadline of all, by the primary's clock, which was read before `readAtMilliseconds`: so rather too early than too late. */
-function limitOf(items: readonly Pending[], nowSeconds: number, readAtMilliseconds: number): BlindLimit {
-  const first = Math.min(...items.map(({ deadline }) => deadline))
-  return { notAfterSeconds: nowSeconds + (first - readAtMilliseconds) / 1000 }
+interface Unread extends Given {
+  readonly distinct: ReadonlyMap<string, BatchKey>
+  readonly namespaces: ReadonlySet<NamespaceId>
+  readonly unread: ReadonlySet<string>
+}
+
+/** Decided upon what was read last of the namespaces and the clock. Undefined where there is no such thing, or nothing to write. */
+function assume(session: LaneSession, place: LanePlace, given: Unread): Prepared | undefined {
+  const facts = given.assumptions.factsOf(given.namespaces, given.unread)
+  if (facts === undefined) return undefined
+  const items = given.items.filter(({ answered }) => !answered)
+  const decision = decide(decidable(items, given.distinct), facts, given.random)
+  if (decision.updates.length === 0) return undefined
+  return {
+    items,
+    results: decision.results,
+    contended: [],
+    absent: [],
+    blind: true,
+    assumes: true,
+    commit: async () => {
+      const at = performance.now()
+      const nowSeconds = await session.writeAtOnce(place, facts.assumed(firstDeadline(items)), decision)
+      given.assumptions.noteClock(nowSeconds, { at, answeredAt: performance.now() })
+    },
+  }
+}
+
+/** When the first of their clients is told something else than an outcome, by `performance.now()`. */
+function firstDeadline(items: readonly Pending[]): number {
+  return items.reduce((first, { deadline }) => Math.min(first, deadline), Infinity)
+}
+
+function decidable(items: readonly Pending[], distinct: ReadonlyMap<string, BatchKey>): Decidable[] {
+  return items.map(
+    ({ mutation, key, order }) => ({ mutation, key: distinct.get(key?.id ?? ''), session: order }) as Decidable,
+  )
 }
 
 /** What was answered meanwhile (its deadline passed) leaves the batch as well: nothing of it is written. */
@@ -108,6 +151,7 @@ async function prepareFlush(session: LaneSession, place: LanePlace, item: Pendin
     contended: [],
     absent: [],
     blind: false,
+    assumes: false,
     commit: async () => session.flush(mutation.namespaceId, change),
   }
 }

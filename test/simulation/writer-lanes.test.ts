@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { LaneObserver } from '../../src/domain/followed-log.ts'
 import { keyFromText } from '../../src/domain/key.ts'
+import { generationOf } from '../../src/domain/version.ts'
 import { silentLogger } from '../../src/runtime/logger.ts'
 import type { LogRow } from '../../src/writer/decision.ts'
 import { LaneTakenError, type LaneSession } from '../../src/writer/lane-session.ts'
@@ -101,6 +102,7 @@ class Simulation {
           (error: { code: string }) => this.#note(told, error.code),
         )
       if (this.#random() < 0.1) this.#server.lockForeign(key)
+      if (this.#random() < 0.1) this.#server.generation += 1
       await vi.advanceTimersByTimeAsync(this.#random() < 0.5 ? 0 : this.#random() * 200)
     }
     await vi.advanceTimersByTimeAsync(4000)
@@ -118,6 +120,7 @@ class Simulation {
     const name = `seed ${this.#seed}`
     expect(vi.getTimerCount(), `${name}: timers left`).toBe(0)
     const logged = this.#server.log.flatMap(({ rows }) => rows)
+    for (const { generation, flushedTo } of logged) expect(generation, `${name}: an old generation`).toBe(flushedTo)
     const places = new Map<string, number[]>()
     for (const [place, { value }] of logged.entries()) {
       places.set(value, [...(places.get(value) ?? []), place])
@@ -153,7 +156,8 @@ class Simulation {
 }
 
 interface Transaction {
-  readonly rows: { value: string }[]
+  /** `flushedTo`: the namespace's generation at the commit. */
+  readonly rows: { value: string; generation: number; flushedTo: number }[]
   readonly lane: { name: string; incarnation: number; sequence: number }
 }
 
@@ -163,6 +167,9 @@ class ModelServer {
   readonly random: () => number
   readonly lanes = new Map<string, { incarnation: number; sequence: number }>()
   readonly keys = new Set<string>()
+  /** Of the namespace's row. */
+  readonly sharers = new Set<object>()
+  #generation = 2
   /** Lane rows (`lane:…`) and keys, by their holder. */
   readonly locks = new Map<string, object>()
   readonly #observers = new Map<string, Set<LaneObserver>>()
@@ -172,8 +179,18 @@ class ModelServer {
     this.random = random
   }
 
+  /** Far ahead of the nodes'. */
   get nowSeconds(): number {
-    return 1000 + performance.now() / 1000
+    return 1e9 + performance.now() / 1000
+  }
+
+  get generation(): number {
+    return this.#generation
+  }
+
+  /** Not while somebody reckons with the one that is in force. */
+  set generation(next: number) {
+    if (this.sharers.size === 0) this.#generation = next
   }
 
   get position(): undefined {
@@ -230,6 +247,7 @@ class ModelServer {
 
   unlock(holder: object): void {
     for (const [name, other] of this.locks) if (other === holder) this.locks.delete(name)
+    this.sharers.delete(holder)
   }
 }
 
@@ -275,7 +293,10 @@ class ModelSession implements LaneSession {
           rows.set(id, { version: 1n << 34n, expiry: 0, flags: 0n, number: undefined })
         }
       }
-      const namespaces = new Map([[1, { generation: 2, defaultTtlSeconds: 0, maxTtlSeconds: 0, maxValueBytes: 0 }]])
+      this.#server.sharers.add(this)
+      const namespaces = new Map([
+        [1, { generation: this.#server.generation, defaultTtlSeconds: 0, maxTtlSeconds: 0, maxValueBytes: 0 }],
+      ])
       return {
         nowSeconds: this.#server.nowSeconds,
         namespaces,
@@ -286,13 +307,13 @@ class ModelSession implements LaneSession {
     })
   }
 
-  async write(...[decision, blind]: Parameters<LaneSession['write']>): Promise<void> {
+  async write(...[decision, unlocked]: Parameters<LaneSession['write']>): Promise<void> {
     await this.#ask(async () => {
+      if (unlocked !== undefined && unlocked.notAfterSeconds < this.#server.nowSeconds) throw sqlError(1048)
       for (const { key } of decision.updates) {
-        if (blind !== undefined && (this.#server.locks.get(key.id) ?? this) !== this) throw sqlError(1205)
+        if (unlocked !== undefined && (this.#server.locks.get(key.id) ?? this) !== this) throw sqlError(1205)
         await this.#server.lock(key.id, this)
       }
-      if (blind !== undefined && this.#server.nowSeconds > blind.notAfterSeconds) throw sqlError(1242)
       for (const { key } of decision.inserts) {
         await this.#server.lock(key.id, this)
         if (this.#server.keys.has(key.id)) throw sqlError(1062)
@@ -300,10 +321,40 @@ class ModelSession implements LaneSession {
       const lane = this.#lane
       if (lane === undefined) throw new Error('no transaction')
       for (const { key } of [...decision.inserts, ...decision.updates]) this.#server.keys.add(key.id)
-      this.#server.lanes.set(lane.name, lane)
-      this.#server.commit({ rows: decision.log.map(({ value }: LogRow) => ({ value: String(value) })), lane })
-      this.#server.unlock(this)
+      this.#commit(decision.log, lane)
     })
+  }
+
+  async writeAtOnce(...given: Parameters<LaneSession['writeAtOnce']>): ReturnType<LaneSession['writeAtOnce']> {
+    const [place, assumed, decision] = given
+    return this.#ask(async () => {
+      const generation = assumed.namespaces[0]?.[1].generation
+      this.#server.sharers.add(this)
+      await this.#server.lock(`lane:${place.lane}`, this)
+      const row = this.#server.lanes.get(place.lane)
+      const isThere = row?.incarnation === place.incarnation && row.sequence === place.sequence
+      const isLate = assumed.notAfterSeconds < this.#server.nowSeconds
+      if (!isThere || isLate || generation !== this.#server.generation) throw sqlError(1048)
+      for (const { key } of decision.updates) {
+        if ((this.#server.locks.get(key.id) ?? this) !== this) throw sqlError(1205)
+        this.#server.locks.set(key.id, this)
+      }
+      for (const { key } of decision.updates) this.#server.keys.add(key.id)
+      this.#commit(decision.log, { name: place.lane, incarnation: place.incarnation, sequence: place.sequence + 1 })
+      return this.#server.nowSeconds
+    })
+  }
+
+  #commit(log: readonly LogRow[], lane: Transaction['lane']): void {
+    const flushedTo = this.#server.generation
+    const rows = log.map(({ value, version }) => ({
+      value: String(value),
+      generation: generationOf(version),
+      flushedTo,
+    }))
+    this.#server.lanes.set(lane.name, lane)
+    this.#server.commit({ rows, lane })
+    this.#server.unlock(this)
   }
 
   async lockNamespace(): ReturnType<LaneSession['lockNamespace']> {
