@@ -63,10 +63,17 @@ export class Databases {
   readonly #logger: Logger | undefined
   /** Of a managed pair's primary. An isolated one that is still writable has an older one. */
   #epochSeen = 0
+  /** Opened once, as voters have it on their disks: known also after a restart of this process. */
+  #epochRecorded = 0
 
   constructor(access: DatabaseAccess, logger?: Logger) {
     this.#access = access
     this.#logger = logger
+  }
+
+  /** A primary of an earlier epoch is none: it was replaced, whoever still sees it writable. */
+  expectEpoch(epoch: number): void {
+    this.#epochRecorded = Math.max(this.#epochRecorded, epoch)
   }
 
   get access(): DatabaseAccess {
@@ -349,6 +356,8 @@ export class Databases {
     if (this.access.topology === 'external') return writable.length === 1 ? writable[0] : undefined
     const latest = writable.length === 0 ? undefined : await this.#latest(writable)
     if (latest === undefined || latest.epoch < this.#epochSeen) return undefined
+    // A pair that was opened before it had its schema shows 0 until its next epoch.
+    if (latest.epoch > 0 && latest.epoch < this.#epochRecorded) return undefined
     this.#epochSeen = latest.epoch
     return latest.probe
   }

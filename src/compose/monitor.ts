@@ -257,8 +257,8 @@ class MonitorDaemon {
 }
 
 function timingsOf({ timings }: LoadedMonitorConfig): Timings {
-  const { refusedMilliseconds, silentMilliseconds, soloMilliseconds, antiFlapMilliseconds } = timings
-  return { ...timingsDefault, refusedMilliseconds, silentMilliseconds, soloMilliseconds, antiFlapMilliseconds }
+  const { probeEveryMilliseconds: _every, probeTimeoutMilliseconds: _timeout, ...limits } = timings
+  return { ...timingsDefault, ...limits }
 }
 
 function machineConfig(config: LoadedMonitorConfig): MachineConfig {

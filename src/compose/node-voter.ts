@@ -50,12 +50,16 @@ export class NodeVoter {
       actingMilliseconds: timingsDefault.actingSilentMilliseconds,
       acknowledged: parts.acknowledged,
       now: () => performance.now(),
-      onAccepted: ({ stage, primary }) => {
+      onAccepted: ({ stage, primary, epoch }) => {
+        if (stage === 'steady') parts.databases.expectEpoch(epoch)
         const opened = given.databases.find((database) => database.name === primary)
         // Voters hear of `steady` once it is writable.
         if (stage === 'steady' && opened !== undefined) parts.primaryOpened(opened.address)
       },
     })
+    // Only what was opened counts: an opening that one voter took may never have been decided.
+    const known = voter.state.accepted?.record
+    if (known?.stage === 'steady') parts.databases.expectEpoch(known.epoch)
     const pulses = given.databases.map((database) => ({
       name: database.name,
       pulse: new DatabasePulse(parts.databases, database.address),

@@ -198,7 +198,8 @@ function paired(view: View, primary: DatabaseFacts): Decision {
     }
     return marker(view, primary)
   }
-  if (view.now - since >= state.config.timings.soloMilliseconds) {
+  const { soloMilliseconds, soloLostMilliseconds } = state.config.timings
+  if (view.now - since >= (view.lost(record.standby) ? soloLostMilliseconds : soloMilliseconds)) {
     return { kind: 'propose', record: { ...record, mode: 'solo' } }
   }
   return standby === undefined ? wait : rejoin(view, standby)

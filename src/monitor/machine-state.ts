@@ -16,6 +16,8 @@ export interface Timings {
   readonly stallMilliseconds: number
   /** A standby that does not work for so long: `solo`. */
   readonly soloMilliseconds: number
+  /** The same where a majority of voters has lost it: it won't be back in a moment. */
+  readonly soloLostMilliseconds: number
   /** A plan that needs the standby waits so long for it before it goes on without. */
   readonly openPairedMilliseconds: number
   readonly switchoverMilliseconds: number
@@ -39,6 +41,7 @@ export const timingsDefault: Timings = {
   hearMilliseconds: 1200,
   stallMilliseconds: 1000,
   soloMilliseconds: 2500,
+  soloLostMilliseconds: 1000,
   openPairedMilliseconds: 2500,
   switchoverMilliseconds: 2000,
   freshMilliseconds: 1500,

@@ -24,19 +24,23 @@ function ofPrimary(view: View, facts: DatabaseFacts | undefined): readonly News[
   const { primary: database, epoch, stage, instance } = view.record
   const about = `primary ${database}`
   const was = view.state.memory.told[about] ?? ''
+  // One that was replaced meanwhile is not back when it becomes the primary again.
+  const lost = `lost in ${epoch}`
   if (view.lost(database)) {
     const voters = view.votersThatLost(database)
-    return [{ about, state: 'lost', event: { kind: 'primary-lost', database, epoch, voters } }]
+    return [{ about, state: lost, event: { kind: 'primary-lost', database, epoch, voters } }]
   }
   if (facts === undefined) return []
   if (stage === 'steady' && instance !== null && facts.instance !== instance) {
     return [{ about, state: 'restarted', event: { kind: 'primary-restarted', database, epoch } }]
   }
-  return [{ about, state: '', event: was === 'lost' ? { kind: 'primary-back', database, epoch } : undefined }]
+  return [{ about, state: '', event: was === lost ? { kind: 'primary-back', database, epoch } : undefined }]
 }
 
 function ofStandby({ state, record }: View): News {
-  const isBroken = record.stage === 'steady' && state.memory.standbyBrokenSince !== null
+  // A pair that never was one has lost nothing.
+  const isFirst = record.cause === 'first-start' && record.mode === 'solo'
+  const isBroken = record.stage === 'steady' && !isFirst && state.memory.standbyBrokenSince !== null
   return {
     about: 'standby',
     state: isBroken ? record.standby : '',

@@ -4,6 +4,9 @@ import type { MonitorConfigInput } from '../config/monitor-config.ts'
 import { bindAddress, type ClusterView, hostPort } from './cluster-view.ts'
 import { madeFrom, type RenderedFile } from './rendered-file.ts'
 
+/** As long as a monitor's `emailalertfreq` may be. */
+const emailSecondsMax = 86_400 * 7
+
 export function renderMonitor(view: ClusterView, machine: ClusterMachine): RenderedFile[] {
   if (!machine.runs.includes('monitor')) return []
   const text = `${madeFrom('monitor')}\n${stringify(monitorConfig(view, machine))}`
@@ -37,6 +40,22 @@ function monitorConfig(view: ClusterView, machine: ClusterMachine): MonitorConfi
     voters: config.voters.map((voter) => voterOf(view, voter)),
     secretFile: config.votersSecretFile,
     http: { listen: hostPort(bindAddress(machine), config.monitorHttpPort), trusted: true },
+    alerts: alertsOf(view),
+  }
+}
+
+/** The monitor mails by the machine's own mail command (ALERTS.md); `smtp` is for those who speak to a mail server themselves. */
+function alertsOf({ config: { name, alerts } }: ClusterView): MonitorConfigInput['alerts'] {
+  const { email, from, states, repeatSeconds } = alerts
+  if (email.length === 0) return { cluster: name }
+  return {
+    cluster: name,
+    email: {
+      emailalert: email,
+      emailalertfrom: from,
+      emailalertfreq: Math.min(repeatSeconds, emailSecondsMax),
+      emailalertstatus: states === 'all' ? 'all' : 'warning,critical',
+    },
   }
 }
 

@@ -201,6 +201,23 @@ describe('a pair', () => {
     expect(following.keys).toEqual(['three', 'four', 'five'])
   })
 
+  test('tells nothing of the log by a primary of an earlier epoch than voters have on their disks', async () => {
+    await primary.query(
+      `CREATE TABLE memcached.mc_meta (name VARCHAR(64) PRIMARY KEY, value VARCHAR(64));
+       INSERT INTO memcached.mc_meta VALUES ('epoch', '3'); GRANT SELECT ON memcached.mc_meta TO ${follower.user}@'127.0.0.1'`,
+    )
+    try {
+      const never = beyond(await endOfLog(primary), 5)
+      const databases = pair()
+      databases.expectEpoch(3)
+      expect(await databases.lost([never])).toBe(true)
+      databases.expectEpoch(4)
+      expect(await databases.lost([never])).toBeUndefined()
+    } finally {
+      await primary.query('DROP TABLE memcached.mc_meta')
+    }
+  })
+
   test('of which both are writable has no primary', async () => {
     await standby.query('SET GLOBAL read_only = 0')
     try {

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type Connection, createConnection, type ConnectionOptions } from 'mysql2/promise'
 import { mariadbArguments, mysqlArguments } from '../../src/config/database-settings.ts'
+import { here, type Place } from './network.ts'
 import { freePort, Program, removeFolder, temporaryFolder, until } from './processes.ts'
 
 const run = promisify(execFile)
@@ -28,6 +29,7 @@ export class Database {
   readonly extraPort: number
   readonly serverId: number
   readonly #options: readonly string[]
+  readonly #place: Place
   #program: Program | undefined
   #connections = new Set<Connection>()
 
@@ -38,6 +40,7 @@ export class Database {
     extraPort: number
     serverId: number
     options: readonly string[]
+    place: Place
   }) {
     this.engine = given.engine
     this.folder = given.folder
@@ -45,11 +48,22 @@ export class Database {
     this.extraPort = given.extraPort
     this.serverId = given.serverId
     this.#options = given.options
+    this.#place = given.place
   }
 
-  /** Starts one, writable. `options` are further server options; they win. */
-  static async start(engine: Engine = 'mariadb', options: readonly string[] = []): Promise<Database> {
+  /**
+   * Starts one, writable. `options` are further server options; they win.
+   * @param more `diskMebibytes`: its folder is a disk of that size, in memory (root alone can make one)
+   */
+  static async start(
+    engine: Engine = 'mariadb',
+    options: readonly string[] = [],
+    more: { place?: Place | undefined; diskMebibytes?: number | undefined } = {},
+  ): Promise<Database> {
     const folder = await temporaryFolder()
+    const { place = here, diskMebibytes } = more
+    if (diskMebibytes !== undefined)
+      await run('mount', ['-t', 'tmpfs', '-o', `size=${diskMebibytes}m`, 'tmpfs', folder])
     await copyTemplate(engine, join(folder, 'data'))
     const database = new Database({
       engine,
@@ -58,6 +72,7 @@ export class Database {
       extraPort: await freePort(),
       serverId: nextServerId++,
       options,
+      place,
     })
     await database.launch()
     await database.query('SET GLOBAL read_only=0')
@@ -69,7 +84,7 @@ export class Database {
   }
 
   get address(): string {
-    return `127.0.0.1:${this.port}`
+    return `${this.#place.host}:${this.port}`
   }
 
   get program(): Program {
@@ -87,12 +102,12 @@ export class Database {
       dataDirectory: join(this.folder, 'data'),
       pidFile: join(this.folder, 'pid'),
       errorLog: join(this.folder, 'error.log'),
-      bindAddress: '127.0.0.1',
+      bindAddress: this.#place.host,
     }
     const user = userInfo().uid === 0 ? ['--user=root'] : []
     const args = this.engine === 'mariadb' ? mariadbArguments(settings) : mysqlArguments(settings)
     const path = this.engine === 'mariadb' ? '/usr/sbin/mariadbd' : mysqldPath
-    const program = new Program(path, [...args, ...user, ...this.#options, ...more])
+    const program = new Program(...this.#place.command(path, [...args, ...user, ...this.#options, ...more]))
     this.#program = program
     await until(`${this.engine} to answer (see ${settings.errorLog})`, async () => {
       if (!program.running) throw new Error(`it ended: ${program.output}`)
@@ -118,7 +133,7 @@ export class Database {
   /** A connection over TCP. */
   async connectTcp(options: ConnectionOptions): Promise<Connection> {
     const connection = await createConnection({
-      host: '127.0.0.1',
+      host: this.#place.host,
       port: this.port,
       multipleStatements: true,
       supportBigNumbers: true,
@@ -150,6 +165,8 @@ export class Database {
   /** Stops the server and removes its folder. */
   async remove(): Promise<void> {
     await this.stop()
+    // Where it is a disk of its own.
+    await run('umount', ['-l', this.folder]).catch(() => {})
     await removeFolder(this.folder)
   }
 }

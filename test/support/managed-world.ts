@@ -6,10 +6,12 @@ import type { NodeConfigInput } from '../../src/config/node-config.ts'
 import type { ClusterReport } from '../../src/domain/cluster-report.ts'
 import { covers, parsePosition } from '../../src/domain/position.ts'
 import { serverAccountStatements } from '../../src/schema/accounts.ts'
+import { copyDatabase } from '../../src/schema/copy-database.ts'
 import { initializeSchema } from '../../src/schema/initialize.ts'
 import { Database, type Engine } from './databases.ts'
 import { managedAccounts } from './managed.ts'
 import { Memcached } from './memcached.ts'
+import { here, type Network, type Place } from './network.ts'
 import { freePort, Program, removeFolder, temporaryFolder, until } from './processes.ts'
 import { NodeProcess } from './world.ts'
 
@@ -19,6 +21,12 @@ export interface ManagedWorldOptions {
   readonly nodes?: number
   readonly timings?: MonitorConfigInput['timings']
   readonly writer?: NodeConfigInput['writer']
+  /** Each process at the place of its name (`db1`, `node1`, `monitor1`); else all on loopback. */
+  readonly network?: Network
+  /** A former primary with more than its successor is filled anew; else it is left to a person. */
+  readonly rebuilds?: boolean
+  /** Each database's disk. */
+  readonly diskMebibytes?: number
 }
 
 const names = ['db1', 'db2'] as const
@@ -44,7 +52,11 @@ export class ManagedWorld {
   /** Resolves once it is paired and every node serves. */
   static async start(options: ManagedWorldOptions = {}): Promise<ManagedWorld> {
     const folder = await temporaryFolder()
-    const databases = await Promise.all([Database.start(options.engine), Database.start(options.engine)])
+    const start = async (name: string): Promise<Database> => {
+      const { diskMebibytes, network } = options
+      return Database.start(options.engine, [], { diskMebibytes, place: network?.place(name) })
+    }
+    const databases = await Promise.all([start('db1'), start('db2')])
     const world = new ManagedWorld(folder, options, [databases[0], databases[1]])
     try {
       await world.#prepare()
@@ -145,15 +157,15 @@ export class ManagedWorld {
   async #prepare(): Promise<void> {
     const { monitors = 1, nodes = 2 } = this.#options
     for (const name of names) {
-      const { monitor, replication } = managedAccounts
+      const { monitor, replication } = this.#accounts
       for (const statement of serverAccountStatements(this.engine, { monitor, replication }))
         await this.database(name).query(`SET sql_log_bin = 0; ${statement}`)
       const variable = this.engine === 'mariadb' ? 'read_only' : 'super_read_only'
       await this.database(name).query(`SET GLOBAL ${variable} = 1`)
     }
     const voters: { name: string; kind: 'monitor' | 'node'; http: string; port: number }[] = []
-    for (let n = 1; n <= monitors; n++) voters.push(await voter(`monitor${n}`, 'monitor'))
-    for (let n = 1; n <= nodes; n++) voters.push(await voter(`node${n}`, 'node'))
+    for (let n = 1; n <= monitors; n++) voters.push(await voter(`monitor${n}`, 'monitor', this.#place(`monitor${n}`)))
+    for (let n = 1; n <= nodes; n++) voters.push(await voter(`node${n}`, 'node', this.#place(`node${n}`)))
     await writeFile(join(this.folder, 'secret'), 'voters-secret', { mode: 0o600 })
     await writeFile(join(this.folder, 'token'), token, { mode: 0o600 })
     await writeFile(join(this.folder, 'password'), managedAccounts.monitor.password, { mode: 0o600 })
@@ -165,7 +177,7 @@ export class ManagedWorld {
     }
     const { primary } = await this.untilReport('a primary', ({ stage }) => stage === 'steady')
     const root = await this.database(primary ?? '').connect()
-    await initializeSchema(root, { accounts: managedAccounts })
+    await initializeSchema(root, { accounts: this.#accounts })
     for (const name of ['default', 'sessions', 'catalog'])
       await root.query('CALL memcached.create_namespace(?)', [name])
     root.destroy()
@@ -188,7 +200,8 @@ export class ManagedWorld {
           address: this.database(database).address,
           adminPort: this.database(database).extraPort,
           // Done by this process (#serveRestarts), which holds the server.
-          restartCommand: `echo "$WHITEHOLE_ROLE" > ${this.folder}/restart-${database}; while [ -e ${this.folder}/restart-${database} ]; do sleep 0.05; done`,
+          restartCommand: this.#asked(`restart-${database}`),
+          ...(this.#options.rebuilds === true ? { rebuildCommand: this.#asked(`rebuild-${database}`) } : {}),
         })),
         passwordFile: join(this.folder, 'password'),
         replicationPasswordFile: join(this.folder, 'replication'),
@@ -196,18 +209,19 @@ export class ManagedWorld {
       voters: voters.map((one) => ({ name: one.name, kind: one.kind, http: one.http })),
       secretFile: join(this.folder, 'secret'),
       tokenFile: join(this.folder, 'token'),
-      http: { listen: `127.0.0.1:${port}` },
+      http: { listen: `${this.#place(name).host}:${port}`, trusted: true },
       timings: this.#options.timings,
     }
     const file = join(this.folder, `${name}.yaml`)
     await writeFile(file, stringify(config), { mode: 0o600 })
-    const monitor = new MonitorProcess(name, port, file)
+    const monitor = new MonitorProcess(name, { port, configFile: file, place: this.#place(name) })
     this.monitors.push(monitor)
     monitor.start()
   }
 
   async #addNode(name: string, port: number): Promise<void> {
-    const memcached = await Memcached.start()
+    const place = this.#place(name)
+    const memcached = await Memcached.start([], undefined, place)
     const folder = join(this.folder, name)
     await mkdir(folder, { mode: 0o700 })
     const ports = { main: await freePort(), prefix: await freePort(), sessions: await freePort(), http: port }
@@ -227,58 +241,101 @@ export class ManagedWorld {
       },
       memcached: { address: memcached.address },
       listeners: [
-        { listen: `127.0.0.1:${ports.main}`, namespace: 'default' },
-        { listen: `127.0.0.1:${ports.prefix}`, namespaceFrom: 'key' },
-        { listen: `127.0.0.1:${ports.sessions}`, namespace: 'sessions' },
+        { listen: `${place.host}:${ports.main}`, namespace: 'default', trusted: true },
+        { listen: `${place.host}:${ports.prefix}`, namespaceFrom: 'key', trusted: true },
+        { listen: `${place.host}:${ports.sessions}`, namespace: 'sessions', trusted: true },
       ],
-      http: { listen: `127.0.0.1:${ports.http}` },
+      http: { listen: `${place.host}:${ports.http}`, trusted: true },
       writer: this.#options.writer,
     }
     const file = join(folder, 'config.yaml')
     await writeFile(file, stringify(config), { mode: 0o600 })
-    const node = new NodeProcess({ name, configFile: file, unixSocket: join(folder, 'sock'), memcached, ports })
+    const node = new NodeProcess({
+      name,
+      configFile: file,
+      unixSocket: join(folder, 'sock'),
+      memcached,
+      ports,
+      place,
+    })
     this.nodes.push(node)
     node.start()
   }
 
-  /** The supervisor's part: a file `restart-db1` asks for a kill and a start in the role that is written in it. */
+  #place(name: string): Place {
+    return this.#options.network?.place(name) ?? here
+  }
+
+  get #accounts(): typeof managedAccounts {
+    const { network } = this.#options
+    if (network === undefined) return managedAccounts
+    const host = `${network.subnet}.%`
+    const { node, application, monitor, replication } = managedAccounts
+    return {
+      node: { ...node, host },
+      application: { ...application, host },
+      monitor: { ...monitor, host },
+      replication: { ...replication, host },
+    }
+  }
+
+  #asked(what: string): string {
+    const file = join(this.folder, what)
+    return `touch ${file}; while [ -e ${file} ]; do sleep 0.05; done`
+  }
+
+  /** The supervisor's part: a file `restart-db1` asks for a kill and a start as standby, `rebuild-db1` for a copy of the other one. */
   async #serveRestarts(): Promise<void> {
     while (!this.#removed) {
       const files = await readdir(this.folder).catch((): string[] => [])
       for (const name of names) {
-        if (!files.includes(`restart-${name}`)) continue
-        const database = this.database(name)
-        await database.stop('SIGKILL')
-        await this.launchAsStandby(name)
-        await rm(join(this.folder, `restart-${name}`))
+        if (files.includes(`restart-${name}`)) await this.#restart(name, () => this.launchAsStandby(name))
+        if (files.includes(`rebuild-${name}`)) await this.#restart(name, () => this.#rebuild(name))
       }
       await new Promise((resolve) => setTimeout(resolve, 50))
     }
+  }
+
+  async #restart(name: string, start: () => Promise<void>): Promise<void> {
+    await this.database(name).stop('SIGKILL')
+    await start()
+    for (const what of ['restart', 'rebuild']) await rm(join(this.folder, `${what}-${name}`), { force: true })
+  }
+
+  async #rebuild(name: string): Promise<void> {
+    await this.database(name).launch()
+    const other = this.database(name === 'db1' ? 'db2' : 'db1')
+    const [locking, reading, into] = [await other.connect(), await other.connect(), await this.database(name).connect()]
+    await copyDatabase({ locking, reading }, into)
+    for (const connection of [locking, reading, into]) connection.destroy()
   }
 }
 
 async function voter(
   name: string,
   kind: 'monitor' | 'node',
+  place: Place,
 ): Promise<{ name: string; kind: 'monitor' | 'node'; http: string; port: number }> {
   const port = await freePort()
-  return { name, kind, http: `127.0.0.1:${port}`, port }
+  return { name, kind, http: `${place.host}:${port}`, port }
 }
 
 export class MonitorProcess {
   readonly name: string
   readonly port: number
   readonly #configFile: string
+  readonly #place: Place
   #program: Program | undefined
 
-  constructor(name: string, port: number, configFile: string) {
+  constructor(name: string, given: { port: number; configFile: string; place: Place }) {
     this.name = name
-    this.port = port
-    this.#configFile = configFile
+    this.port = given.port
+    this.#configFile = given.configFile
+    this.#place = given.place
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.port}`
+    return `http://${this.#place.host}:${this.port}`
   }
 
   get output(): string {
@@ -291,11 +348,9 @@ export class MonitorProcess {
   }
 
   start(env: NodeJS.ProcessEnv = {}): void {
-    this.#program = new Program(
-      process.execPath,
-      ['--import', 'tsx', 'src/main.ts', 'monitor', '--config', this.#configFile],
-      { env: { ...process.env, ...env } },
-    )
+    const main = ['--import', 'tsx', 'src/main.ts', 'monitor', '--config', this.#configFile]
+    const [command, args] = this.#place.command(process.execPath, main)
+    this.#program = new Program(command, args, { env: { ...process.env, ...env } })
   }
 
   async kill(): Promise<void> {

@@ -6,7 +6,7 @@ import { initializeSchema } from '../../src/schema/initialize.ts'
 import { Database, type Engine } from './databases.ts'
 import { until } from './processes.ts'
 
-const host = '127.0.0.1'
+const host: string = '127.0.0.1'
 export const managedAccounts = {
   node: { user: 'whitehole_node', host, password: 'node-secret' },
   application: { user: 'whitehole_application', host, password: 'application-secret' },

@@ -1,6 +1,7 @@
 import { createConnection, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { userInfo } from 'node:os'
+import { here, type Place } from './network.ts'
 import { freePort, Program, until } from './processes.ts'
 
 /** WHITEHOLE_TEST_MEMCACHED: the same tests with another release. */
@@ -11,24 +12,26 @@ export class Memcached {
   readonly port: number
   readonly #path: string
   readonly #options: readonly string[]
+  readonly #place: Place
   #program: Program
 
-  private constructor(port: number, path: string, options: readonly string[]) {
+  private constructor(port: number, given: { path: string; options: readonly string[]; place: Place }) {
     this.port = port
-    this.#path = path
-    this.#options = options
+    this.#path = given.path
+    this.#options = given.options
+    this.#place = given.place
     this.#program = this.#spawn()
   }
 
   /** @param options further options of memcached; `path` another binary than Debian's */
-  static async start(options: readonly string[] = [], path = defaultPath): Promise<Memcached> {
-    const memcached = new Memcached(await freePort(), path, options)
+  static async start(options: readonly string[] = [], path = defaultPath, place = here): Promise<Memcached> {
+    const memcached = new Memcached(await freePort(), { path, options, place })
     await memcached.#ready()
     return memcached
   }
 
   get address(): string {
-    return `127.0.0.1:${this.port}`
+    return `${this.#place.host}:${this.port}`
   }
 
   get program(): Program {
@@ -37,7 +40,7 @@ export class Memcached {
 
   /** One dialogue with it, behind the back of whoever fills it. */
   ask(send: string | Buffer, end: RegExp): Promise<string> {
-    return dialogue(this.port, send, end)
+    return dialogue(this.port, send, end, this.#place.host)
   }
 
   async stop(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
@@ -53,9 +56,9 @@ export class Memcached {
 
   #spawn(): Program {
     const user = userInfo().uid === 0 ? ['-u', 'root'] : []
-    return new Program(this.#path, [
+    const [command, args] = this.#place.command(this.#path, [
       '-l',
-      '127.0.0.1',
+      this.#place.host,
       '-p',
       String(this.port),
       '-U',
@@ -67,19 +70,20 @@ export class Memcached {
       ...user,
       ...this.#options,
     ])
+    return new Program(command, args)
   }
 
   async #ready(): Promise<void> {
     await until('memcached to answer', async () => {
       if (!this.#program.running) throw new Error(`it ended: ${this.#program.output}`)
-      return (await dialogue(this.port, 'version\r\n', /\r\n$/)).startsWith('VERSION')
+      return (await this.ask('version\r\n', /\r\n$/)).startsWith('VERSION')
     })
   }
 }
 
 /** Sends bytes over a connection of their own and returns the reply, as latin1 text, once it matches `end`. */
-export async function dialogue(port: number, send: string | Buffer, end: RegExp): Promise<string> {
-  const socket = createConnection(port, '127.0.0.1')
+export async function dialogue(port: number, send: string | Buffer, end: RegExp, host = '127.0.0.1'): Promise<string> {
+  const socket = createConnection(port, host)
   try {
     await once(socket, 'connect')
     socket.write(typeof send === 'string' ? Buffer.from(send, 'latin1') : send)

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createConnection, type Socket } from 'node:net'
+import { until } from './processes.ts'
 
 /** Clients that write without a pause, each its own keys, and remember what they were told. */
 export class SteadyLoad {
@@ -12,10 +13,13 @@ export class SteadyLoad {
     this.#loops = clients.map((client) => client.run(() => this.#running))
   }
 
-  /** @param ports main listeners of nodes; `clients` connections to each */
-  static async start(ports: readonly number[], clients: number): Promise<SteadyLoad> {
-    const made = ports.flatMap((port, node) =>
-      Array.from({ length: clients }, (_, n) => LoadClient.connect(port, `load-${node}-${n}`)),
+  /** @param listeners main listeners of nodes, on loopback where no host is told; `clients` connections to each */
+  static async start(
+    listeners: readonly (number | { readonly host: string; readonly port: number })[],
+    clients: number,
+  ): Promise<SteadyLoad> {
+    const made = listeners.flatMap((at, node) =>
+      Array.from({ length: clients }, (_, n) => LoadClient.connect(at, { name: `load-${node}-${n}`, node })),
     )
     return new SteadyLoad(await Promise.all(made))
   }
@@ -26,6 +30,20 @@ export class SteadyLoad {
 
   get failures(): readonly string[] {
     return this.clients.flatMap(({ failures }) => failures)
+  }
+
+  /** Milliseconds from an instant of `performance.now()` until writes that were sent after this call are acknowledged through each node. */
+  async writableAgain(since: number): Promise<number> {
+    const nodes = [...new Set(this.clients.map(({ node }) => node))]
+    const times = nodes.map(async (node) => {
+      const mine = this.clients.filter((client) => client.node === node)
+      const count = (): number => mine.reduce((sum, { acknowledged }) => sum + acknowledged, 0)
+      // Each client waits for one answer at most.
+      const before = count() + mine.length
+      await until(`writes through node ${node + 1}`, () => count() > before, 120_000)
+      return performance.now()
+    })
+    return Math.max(...(await Promise.all(times))) - since
   }
 
   /** The longest that any client waited for an acknowledgement, in milliseconds. */
@@ -53,6 +71,8 @@ export class SteadyLoad {
 
 /** One connection: a value and a counter of its own, in turns. */
 class LoadClient {
+  /** From 0. */
+  readonly node: number
   readonly #name: string
   readonly #socket: Socket
   #bytes = ''
@@ -64,8 +84,9 @@ class LoadClient {
   #value: { last: number; maybe: number[] } = { last: 0, maybe: [] }
   #counter = { certain: 0, maybe: 0 }
 
-  private constructor(name: string, socket: Socket) {
+  private constructor({ name, node }: { name: string; node: number }, socket: Socket) {
     this.#name = name
+    this.node = node
     this.#socket = socket
     socket.on('data', (chunk: Buffer) => {
       this.#bytes += chunk.toString('latin1')
@@ -79,10 +100,14 @@ class LoadClient {
     socket.on('close', () => this.#told?.('closed'))
   }
 
-  static async connect(port: number, name: string): Promise<LoadClient> {
-    const socket = createConnection({ port, host: '127.0.0.1', noDelay: true })
+  static async connect(
+    at: number | { host: string; port: number },
+    as: { name: string; node: number },
+  ): Promise<LoadClient> {
+    const { host, port } = typeof at === 'number' ? { host: '127.0.0.1', port: at } : at
+    const socket = createConnection({ port, host, noDelay: true })
     await once(socket, 'connect')
-    return new LoadClient(name, socket)
+    return new LoadClient(as, socket)
   }
 
   async run(goes: () => boolean): Promise<void> {

@@ -8,6 +8,7 @@ import { initializeSchema } from '../../src/schema/initialize.ts'
 import { ChaosProxy } from './chaos-proxy.ts'
 import { Database, type Engine, pairUp, waitForNobody } from './databases.ts'
 import { dialogue, Memcached } from './memcached.ts'
+import { here, type Place } from './network.ts'
 import { freePort, Program, removeFolder, temporaryFolder, until } from './processes.ts'
 
 export interface WorldOptions {
@@ -196,14 +197,22 @@ export class NodeProcess {
   readonly ports: { readonly main: number; readonly prefix: number; readonly sessions: number; readonly http: number }
   readonly unixSocket: string
   readonly #configFile: string
+  readonly #place: Place
   #program: Program | undefined
 
-  constructor(given: Pick<NodeProcess, 'name' | 'memcached' | 'ports' | 'unixSocket'> & { configFile: string }) {
+  constructor(
+    given: Pick<NodeProcess, 'name' | 'memcached' | 'ports' | 'unixSocket'> & { configFile: string; place?: Place },
+  ) {
     this.name = given.name
     this.memcached = given.memcached
     this.ports = given.ports
     this.unixSocket = given.unixSocket
     this.#configFile = given.configFile
+    this.#place = given.place ?? here
+  }
+
+  get host(): string {
+    return this.#place.host
   }
 
   get program(): Program {
@@ -213,11 +222,9 @@ export class NodeProcess {
 
   /** @param environment for instance `WHITEHOLE_FAILPOINT` */
   start(environment: NodeJS.ProcessEnv = {}): void {
-    this.#program = new Program(
-      process.execPath,
-      ['--import', 'tsx', 'src/main.ts', 'node', '--config', this.#configFile],
-      { env: { ...process.env, ...environment } },
-    )
+    const main = ['--import', 'tsx', 'src/main.ts', 'node', '--config', this.#configFile]
+    const [command, args] = this.#place.command(process.execPath, main)
+    this.#program = new Program(command, args, { env: { ...process.env, ...environment } })
   }
 
   async kill(): Promise<void> {
@@ -225,12 +232,14 @@ export class NodeProcess {
   }
 
   async status(): Promise<NodeStatusAnswer> {
-    const answer = await fetch(`http://127.0.0.1:${this.ports.http}/v1/status`, { signal: AbortSignal.timeout(5000) })
+    const answer = await fetch(`http://${this.host}:${this.ports.http}/v1/status`, {
+      signal: AbortSignal.timeout(5000),
+    })
     return (await answer.json()) as NodeStatusAnswer
   }
 
   async verify(): Promise<unknown> {
-    const answer = await fetch(`http://127.0.0.1:${this.ports.http}/v1/verify`, { method: 'POST' })
+    const answer = await fetch(`http://${this.host}:${this.ports.http}/v1/verify`, { method: 'POST' })
     if (answer.status !== 200) throw new Error(`verify answered ${answer.status}: ${await answer.text()}`)
     return answer.json()
   }
@@ -245,7 +254,7 @@ export class NodeProcess {
   }
 
   async metric(name: string): Promise<number> {
-    const text = await (await fetch(`http://127.0.0.1:${this.ports.http}/metrics`)).text()
+    const text = await (await fetch(`http://${this.host}:${this.ports.http}/metrics`)).text()
     return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? ([-\\d.e+]+)$`, 'm').exec(text)?.[1] ?? Number.NaN)
   }
 
@@ -264,7 +273,7 @@ export class NodeProcess {
     end = /(END|STORED|DELETED|NOT_FOUND|TOUCHED|OK|ERROR[^\r\n]*)\r\n$/,
     port = this.ports.main,
   ): Promise<string> {
-    return dialogue(port, command, end)
+    return dialogue(port, command, end, this.host)
   }
 
   async set(key: string, value: string, exptime = 0): Promise<string> {
