@@ -131,21 +131,21 @@ describe('within its time', () => {
     world.database('db2').kill()
     expect(await world.until(() => !world.database('db1').semiPrimary, 5000)).toBe(true)
     expect(world.record).toMatchObject({ mode: 'solo', primary: 'db1' })
-    expect(told(world, 'standby-lost')).toBe(1)
+    expect(timesTold(world, 'standby-lost')).toBe(1)
   })
 
   it.each(seeds)('F1: the standby of a dead primary is writable (seed %i)', async (seed) => {
     const world = await settledWorld(seed)
     world.database('db1').kill()
     expect(await world.until(() => !world.database('db2').readOnly, 3000)).toBe(true)
-    expect(told(world, 'primary-lost')).toBe(1)
+    expect(timesTold(world, 'primary-lost')).toBe(1)
     // Back as a standby, and primary again by a switchover: it was never the lost one that came back.
     world.startDatabase('db1')
     expect(await world.until(() => world.settled, 20_000)).toBe(true)
     const acting = world.voters.map(({ monitor }) => monitor).find((monitor) => monitor?.acting === true)
     void acting?.request('switchover', 'db1')
     expect(await world.until(() => world.settled && world.record?.primary === 'db1', 20_000)).toBe(true)
-    expect(told(world, 'primary-back')).toBe(0)
+    expect(timesTold(world, 'primary-back')).toBe(0)
   })
 
   it.each(seeds)('F7: a primary that its standby hears stays, whoever else has lost it (seed %i)', async (seed) => {
@@ -156,16 +156,16 @@ describe('within its time', () => {
     }
     await world.run(8000)
     expect(world.record).toMatchObject({ epoch: 1, primary: 'db1' })
-    expect(told(world, 'stuck')).toBe(1)
-    expect(told(world, 'primary-lost')).toBe(1)
+    expect(timesTold(world, 'stuck')).toBe(1)
+    expect(timesTold(world, 'primary-lost')).toBe(1)
     world.network.heal()
     await world.run(1000)
     expect(world.settled).toBe(true)
-    expect(told(world, 'primary-back')).toBe(1)
+    expect(timesTold(world, 'primary-back')).toBe(1)
   })
 })
 
-function told(world: World, kind: string): number {
+function timesTold(world: World, kind: string): number {
   return world.events.filter(({ event }) => event.kind === kind).length
 }
 
