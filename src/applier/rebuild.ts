@@ -46,7 +46,8 @@ export async function rebuild(options: RebuildOptions, signal: AbortSignal): Pro
   return (await rebuildFromPeer(options, signal)) ?? (await beginFromLog(options, signal))
 }
 
-async function rebuildFromPeer(options: RebuildOptions, signal: AbortSignal): Promise<Rebuilt | undefined> {
+/** Undefined: no peer can give now. */
+export async function rebuildFromPeer(options: RebuildOptions, signal: AbortSignal): Promise<Rebuilt | undefined> {
   const { session, catalogue, clock, counters, refills, databases, logger } = options
   const sink = new MemcachedRefill({
     session,

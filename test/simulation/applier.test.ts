@@ -2,20 +2,26 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Apply, ApplyCounters } from '../../src/applier/apply.ts'
 import { FollowedPosition } from '../../src/applier/followed-position.ts'
 import type { LogChunk } from '../../src/applier/log-stream.ts'
+import type { Databases } from '../../src/adapters/databases.ts'
+import { DatabaseClock } from '../../src/applier/database-clock.ts'
+import type { MemcachedSession } from '../../src/applier/memcached-session.ts'
+import { rebuildFromPeer } from '../../src/applier/rebuild.ts'
 import { formatStateItem, parseStateItem } from '../../src/applier/state-item.ts'
 import { Catalogue } from '../../src/catalogue/catalogue.ts'
 import type { ContentsAccess } from '../../src/domain/contents-access.ts'
 import { composeItemKey, keyFromText } from '../../src/domain/key.ts'
-import type { LogEntry, StoreEntry } from '../../src/domain/log-entry.ts'
 import { covers, formatPosition, parsePosition, type Position } from '../../src/domain/position.ts'
+import { Refill } from '../../src/recovery/refill.ts'
 import { armFailpoint, type FailpointName } from '../../src/runtime/failpoints.ts'
 import { silentLogger } from '../../src/runtime/logger.ts'
 import { Sweeper } from '../../src/upkeep/sweeper.ts'
 import { VirtualClock } from './virtual-clock.ts'
+import { keys, ModelLog } from './model-log.ts'
+import { ModelDonor } from './model-donor.ts'
 import { ModelMemcached, ModelSession, stateKey } from './model-memcached.ts'
 
 /**
- * The applier, the sweep and repairs against models of the log and of memcached, under a virtual clock: connections break, with
+ * The applier, the sweep, repairs and rebuilds from a peer against models of the log, of memcached and of the peer, under a virtual clock: connections break, with
  * bytes that arrive late; the process dies at named places; memcached comes back empty; and it all begins again from the state item. One
  * number, the seed, decides everything. WHITEHOLE_RUNS=1000 for more.
  */
@@ -30,6 +36,8 @@ const places: readonly FailpointName[] = [
   'mid-flush',
   'after-flush-before-sweep',
   'mid-sweep',
+  'mid-snapshot',
+  'after-snapshot-before-log',
 ]
 
 let clock: VirtualClock
@@ -46,7 +54,7 @@ test(
   async () => {
     console.log(`first seed ${firstSeed}`)
     const deaths = new Map<FailpointName, number>()
-    const sum = { lives: 0, rebuilds: 0, reads: 0, repairs: 0, freed: 0 }
+    const sum = { lives: 0, rebuilds: 0, fromPeers: 0, reads: 0, repairs: 0, freed: 0 }
     for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
       const simulation = new Simulation(seed, deaths)
       await simulation.run()
@@ -57,6 +65,7 @@ test(
     for (const place of places) expect(deaths.get(place), place).toBeGreaterThan(runs / 50)
     expect(sum.lives).toBeGreaterThan(runs * 3)
     expect(sum.rebuilds).toBeGreaterThan(runs)
+    expect(sum.fromPeers).toBeGreaterThan(runs / 5)
     expect(sum.reads).toBeGreaterThan(runs * 200)
     expect(sum.repairs).toBeGreaterThan(runs / 5)
     expect(sum.freed).toBeGreaterThan(runs)
@@ -64,71 +73,10 @@ test(
   60_000 + runs * 200,
 )
 
-const keys = ['k0', 'k1', 'k2', 'k3', 'k4']
-
-/** The log, and what it says of each key after each of its transactions. */
-class ModelLog {
-  readonly transactions: LogEntry[][] = []
-  /** By key: its value after so many transactions. */
-  readonly #states = new Map(keys.map((key) => [key, [undefined as string | undefined]]))
-  readonly #stored = new Map<string, StoreEntry>()
-  #generation = 1
-  #values = 0
-
-  get length(): number {
-    return this.transactions.length
-  }
-
-  write(random: () => number): void {
-    const entries: LogEntry[] = []
-    const count = 1 + Math.floor(random() * 3)
-    for (let n = 0; n < count; n++) entries.push(this.#entry(random))
-    this.transactions.push(entries)
-    for (const key of keys) this.#states.get(key)?.push(this.#stored.get(key)?.value.toString())
-  }
-
-  valueAt(key: string, transactions: number): string | undefined {
-    return this.#states.get(key)?.[transactions]
-  }
-
-  entryNow(key: string): StoreEntry | undefined {
-    return this.#stored.get(key)
-  }
-
-  #entry(random: () => number): LogEntry {
-    const name = keys[Math.floor(random() * keys.length)] ?? 'k0'
-    const key = keyFromText(name)
-    const common = { namespaceId: 1, key, generation: this.#generation }
-    const kind = random()
-    if (kind < 0.08) {
-      this.#generation++
-      this.#stored.clear()
-      return flushTo(this.#generation)
-    }
-    if (kind < 0.25) {
-      this.#stored.delete(name)
-      return { kind: 'delete', namespaceId: 1, key }
-    }
-    if (kind < 0.35) return { ...common, kind: 'touch', expiry: 0 }
-    const id = ++this.#values
-    const stored: StoreEntry = {
-      ...common,
-      kind: 'set',
-      expiry: 0,
-      flags: '0',
-      versionHigh: this.#generation * 2,
-      versionLow: id,
-      value: Buffer.from(`v${id}`),
-    }
-    this.#stored.set(name, stored)
-    return stored
-  }
-}
-
 class Crash extends Error {}
 
 class Simulation {
-  readonly figures = { lives: 0, rebuilds: 0, reads: 0, repairs: 0, freed: 0 }
+  readonly figures = { lives: 0, rebuilds: 0, fromPeers: 0, reads: 0, repairs: 0, freed: 0 }
   readonly #seed: number
   readonly #random: () => number
   readonly #deaths: Map<FailpointName, number>
@@ -241,15 +189,37 @@ class Simulation {
     this.figures.rebuilds++
     // Process and memcached died both: nobody is left whom the state item could protect from the past.
     if (this.#servedHorizon === undefined) this.#seen.clear()
-    // flush_all takes no CAS: what was there is below the watermark, or removed one by one.
-    if (this.#withVersions) this.#memcached.items.clear()
-    const base = this.#withVersions ? undefined : await session.writeState('')
+    const taken = await this.#takeFromPeer(session)
+    if (taken !== undefined) return new Apply({ ...shared, ...limits, ...taken })
+    const base = await session.empty()
     this.#catalogue.reset(base, [{ id: 1, name: 'a', generation: 1, flushDue: 0 }])
     const marks = { contains: at(0), mayContain: at(0), epoch: 0 }
     await session.writeState(
       formatStateItem({ ...marks, baseWatermark: base, staleItems: false, namespaces: this.#catalogue.all() }),
     )
     return new Apply({ ...shared, ...limits, contains: at(0), mayContain: at(0) })
+  }
+
+  async #takeFromPeer(session: ModelSession): Promise<{ contains: Position; mayContain: Position } | undefined> {
+    const donor = new ModelDonor(this.#log, this.#random, pause)
+    const taken = await rebuildFromPeer(
+      {
+        session: session as unknown as MemcachedSession,
+        catalogue: this.#catalogue,
+        databases: { lost: async () => false } as unknown as Databases,
+        clock: new DatabaseClock(),
+        counters: new ApplyCounters(),
+        refills: new Refill({
+          peers: { find: async () => (this.#random() < 0.6 ? [donor] : []) },
+          logger: silentLogger,
+        }),
+        logger: silentLogger,
+        epoch: 0,
+      },
+      new AbortController().signal,
+    )
+    if (taken !== undefined) this.figures.fromPeers++
+    return taken === undefined ? undefined : { contains: taken.contains, mayContain: taken.mayContain }
   }
 
   async #follow(apply: Apply, session: ModelSession, over: AbortSignal): Promise<void> {
@@ -408,10 +378,6 @@ class Simulation {
     const state = parseStateItem(this.#memcached.items.get(stateKey)?.value ?? '')
     expect(state?.contains, name).toEqual(at(this.#log.length))
   }
-}
-
-function flushTo(generation: number): LogEntry {
-  return { kind: 'namespace', namespaceId: 1, name: 'a', generation, begins: true, dropped: false, flushDue: 0 }
 }
 
 function at(count: number): Position {

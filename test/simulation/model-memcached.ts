@@ -90,7 +90,10 @@ interface Sent {
  */
 export class ModelSession implements ApplySession {
   readonly itemCasIsVersion: boolean
-  readonly connection = { request: () => Promise.reject(new Error('not in this model')) }
+  readonly connection = {
+    request: () => Promise.reject(new Error('not in this model')),
+    bulk: (chunks: readonly (Buffer | string)[]) => this.bulk(chunks),
+  }
   readonly #memcached: ModelMemcached
   readonly #random: () => number
   readonly #sent: Sent[] = []
@@ -125,6 +128,21 @@ export class ModelSession implements ApplySession {
       commands.map((command) => () => this.#memcached.execute(command)),
       () => [],
     )
+  }
+
+  /** flush_all takes no CAS: what was there is below the watermark, or removed one by one. @returns the base watermark */
+  empty(): Promise<number | undefined> {
+    const memcached = this.#memcached
+    let base = 0
+    const clear = (): void => {
+      if (memcached.withVersions) memcached.items.clear()
+      base = memcached.store(stateKey, '')
+    }
+    return this.#send([clear], () => (memcached.withVersions ? undefined : base))
+  }
+
+  nowSeconds(): number {
+    return 1000
   }
 
   writeState(text: string): Promise<number> {
