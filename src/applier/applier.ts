@@ -469,10 +469,19 @@ export class Applier implements ServedContents, HeldContents {
 
 /** A memcached that stalls is noticed on a quiet log too: the connection gives up a request that has no reply in time. */
 function keepAsking(session: MemcachedSession): () => void {
-  const timer = setInterval(() => void session.ask().catch(() => {}), askMilliseconds)
-  return () => clearInterval(timer)
+  let asked = 0
+  let timer: NodeJS.Timeout
+  const ask = (): void => {
+    session.ask().catch(() => {})
+    timer = setTimeout(ask, ++asked < firstAsks ? firstAskMilliseconds : askMilliseconds)
+  }
+  timer = setTimeout(ask, firstAskMilliseconds)
+  return () => clearTimeout(timer)
 }
 
 /** No whole second: so that the answers come from all places of memcached's second (memcached-clock.ts). */
 const askMilliseconds = 700
+/** A rebuild wants to know soon. */
+const firstAsks = 12
+const firstAskMilliseconds = 90
 const settleAfterMilliseconds = 20

@@ -14,7 +14,7 @@ export interface MemcachedRefillOptions {
   readonly clock: ExpiryClock
   readonly counters: ApplyCounters
   /** Of the databases' clock. */
-  readonly sampleClock: (clockSeconds: number) => void
+  readonly sampleClock: (clockSeconds: number, sampledAtMilliseconds: number) => void
   /** Is the primary without something of it? */
   readonly isLost: (position: Position) => Promise<boolean>
 }
@@ -46,10 +46,11 @@ export class MemcachedRefill implements RefillSink {
 
   async begin(head: RefillHead): Promise<void> {
     const { session, catalogue, sampleClock } = this.#given
+    // As it arrived, not when all of this is done.
+    sampleClock(head.clockSeconds, performance.now())
     await this.settle()
     const base = await session.empty()
     catalogue.reset(base, head.namespaces, head.staleItems)
-    sampleClock(head.clockSeconds)
   }
 
   async items(piece: Buffer): Promise<number> {

@@ -57,7 +57,7 @@ export async function rebuildFromPeer(options: RebuildOptions, signal: AbortSign
       databaseNowSeconds: () => clock.nowSeconds(),
       memcachedNowSeconds: () => session.nowSeconds(),
     },
-    sampleClock: (seconds) => clock.sample(seconds),
+    sampleClock: (seconds, sampledAt) => clock.sample(seconds, sampledAt),
     isLost: async (position) => (await databases.lost([position]).catch(() => undefined)) === true,
   })
   const taken = await refills.run(sink, signal)

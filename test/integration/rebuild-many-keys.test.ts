@@ -14,6 +14,8 @@ const liveKeys = 60
 const servingWithinSeconds = 60
 /** Of two cores, and a test that keeps them busy. */
 const busyLoad = 5
+/** Of `endsApart`, in seconds, where its looks come late. */
+const looksError = 0.25
 
 /** From 100 bytes to a megabyte, most of them small. */
 function sizeOf(n: number): number {
@@ -119,7 +121,7 @@ describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic
       expect((loadavg()[0] ?? 0) > busyLoad ? cpu : seconds).toBeLessThan(servingWithinSeconds)
       for (let n = 0; n < keyCount; n += keyCount / 100) expect(await back.get(`k${n}`)).toBe(valueOf(n))
       for (let n = 0; n < 50; n += 12) {
-        expect(Math.abs(await endsApart(`ttl${n}`))).toBeLessThanOrEqual(1)
+        expect(Math.abs(await endsApart(`ttl${n}`))).toBeLessThanOrEqual(1 + looksError)
       }
       for (const node of world.nodes) {
         const { namespaces } = (await node.verify()) as { namespaces: Record<string, unknown>[] }
