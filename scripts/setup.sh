@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh [--test]
 #
-# --test adds what the tests need: libmemcached-tools, pymemcache with its tests, systemd, haproxy and keepalived, and the newer engines of scripts/engines.sh.
+# --test adds what the tests need: libmemcached-tools, pymemcache with its tests, the clients of examples/ (PHP, Django, Perl), systemd, haproxy and keepalived, and the newer engines of scripts/engines.sh.
 # No system service is needed, started or touched. When nothing is missing it takes a second.
 set -eu
 cd "$(dirname "$0")/.."
@@ -60,6 +60,9 @@ want() { # FILE PACKAGES WHAT
 if [ $for_tests = yes ]; then
   want /usr/lib/python3/dist-packages/pymemcache/test "python3-pymemcache python3-pytest" "the suite of that client"
   want /usr/lib/python3/dist-packages/pytest python3-pytest "the suite of pymemcache"
+  want /usr/share/doc/php-memcached "php-cli php-memcached" "the examples in PHP"
+  want /usr/lib/python3/dist-packages/django python3-django "the example for Django"
+  want /usr/share/doc/libcache-memcached-fast-perl libcache-memcached-fast-perl "the example in Perl"
   want /lib/systemd/systemd systemd "the installation on a machine"
   want /usr/sbin/haproxy haproxy "what is rendered for HAProxy"
   want /usr/sbin/keepalived keepalived "what is rendered for keepalived"

@@ -12,7 +12,7 @@ export function renderMycnf(view: ClusterView, machine: ClusterMachine): Rendere
     serverId: view.serverId(machine),
     port,
     extraPort,
-    bindAddress: everywhere.has(bindAddress(machine)) ? bindAddress(machine) : `127.0.0.1,${bindAddress(machine)}`,
+    bindAddress: withLoopback(bindAddress(machine)),
     // A single database has nobody who would make it writable; an external one is its owner's business.
     startsReadOnly: topology === 'pair',
   })
@@ -32,4 +32,10 @@ export function renderMycnf(view: ClusterView, machine: ClusterMachine): Rendere
   return [{ path: `${folder}/90-whitehole.cnf`, text, mode: 0o644 }]
 }
 
+/** For tools on the machine itself. An address that stands there twice can't be bound. */
+function withLoopback(address: string): string {
+  return everywhere.has(address) || address === loopback ? address : `${loopback},${address}`
+}
+
+const loopback = '127.0.0.1'
 const everywhere: ReadonlySet<string> = new Set(['0.0.0.0', '::', '*'])

@@ -126,6 +126,8 @@ describe.each(clusters)('what is rendered from %s', (name) => {
       expect(code).toBe(0)
       expect(output).toMatch(/^binlog-format +ROW$/m)
       expect(output).toMatch(/^sync-binlog +1$/m)
+      const addresses = /^bind-address +(\S+)$/m.exec(output)?.[1]?.split(',') ?? []
+      expect(addresses).toEqual([...new Set(addresses)])
     }
   })
 

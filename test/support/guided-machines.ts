@@ -9,17 +9,20 @@ import { type Plug, Switch } from './switch.ts'
 /** Machines in networks of their own, installed by nothing but the commands of docs/INSTALL.md. */
 export class GuidedMachines {
   readonly #machines = new Map<string, Machine>()
-  readonly #plugs: Readonly<Record<string, readonly Plug[]>>
+  readonly #plugs = new Map<string, readonly Plug[]>()
   #switch: Switch | undefined
 
-  private constructor(plugs: Readonly<Record<string, readonly Plug[]>>) {
-    this.#plugs = plugs
-  }
-
   static async boot(plugs: Readonly<Record<string, readonly Plug[]>>): Promise<GuidedMachines> {
-    const made = new GuidedMachines(plugs)
+    const made = new GuidedMachines()
     try {
-      const [file] = await Promise.all([debianPackage(), made.#boot()])
+      const networks = new Set(Object.values(plugs).flatMap((some) => some.map(({ network }) => network)))
+      made.#switch = await Switch.of([...networks])
+      const [file] = await Promise.all([
+        debianPackage(),
+        (async () => {
+          for (const [name, some] of Object.entries(plugs)) await made.#boot(name, some)
+        })(),
+      ])
       await Promise.all([...made.#machines.values()].map((machine) => machine.give(file)))
     } catch (error) {
       await made.remove()
@@ -39,6 +42,13 @@ export class GuidedMachines {
     for (const step of guideSteps(heading)) await this.#do(step)
   }
 
+  /** One more, with nothing on it but the package's file. */
+  async add(name: string, plugs: readonly Plug[]): Promise<Machine> {
+    await this.#boot(name, plugs)
+    await this.at(name).give(await debianPackage())
+    return this.at(name)
+  }
+
   async kill(name: string): Promise<void> {
     await this.at(name).kill()
   }
@@ -46,7 +56,7 @@ export class GuidedMachines {
   async bootAgain(name: string): Promise<void> {
     const machine = this.at(name)
     await machine.bootAgain()
-    await this.#switch?.connect(machine, this.#plugs[name] ?? [])
+    await this.#switch?.connect(machine, this.#plugs.get(name) ?? [])
     await machine.startEnabled()
   }
 
@@ -63,16 +73,13 @@ export class GuidedMachines {
     await this.#switch?.remove()
   }
 
-  async #boot(): Promise<void> {
-    const networks = new Set(Object.values(this.#plugs).flatMap((plugs) => plugs.map(({ network }) => network)))
-    this.#switch = await Switch.of([...networks])
-    for (const [name, plugs] of Object.entries(this.#plugs)) {
-      const machine = await Machine.boot(name)
-      this.#machines.set(name, machine)
-      await this.#switch.connect(machine, plugs)
-      await machine.write('/usr/local/bin/scp', scp)
-      await machine.must('chmod 755 /usr/local/bin/scp')
-    }
+  async #boot(name: string, plugs: readonly Plug[]): Promise<void> {
+    const machine = await Machine.boot(name)
+    this.#machines.set(name, machine)
+    this.#plugs.set(name, plugs)
+    await this.#switch?.connect(machine, plugs)
+    await machine.write('/usr/local/bin/scp', scp)
+    await machine.must('chmod 755 /usr/local/bin/scp')
   }
 
   async #do({ on, commands, says }: GuideStep): Promise<void> {
