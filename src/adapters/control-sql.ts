@@ -126,5 +126,5 @@ export function isServerThread({ user, command }: ListedSession): boolean {
 }
 
 export function isDiskFull(sessions: readonly ListedSession[]): boolean {
-  return sessions.some(({ state }) => /disk space|disk (is )?full/i.test(state))
+  return sessions.some(({ state }) => /disk space|free space|disk (is )?full/i.test(state))
 }

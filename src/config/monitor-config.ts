@@ -98,7 +98,7 @@ const timingsSchema = z
       .describe('A standby that does not work for so long: the primary goes on alone (`solo`).'),
     soloLostMilliseconds: milliseconds(0, 600_000)
       .default(1000)
-      .describe('The same for a standby that a majority of voters has lost.'),
+      .describe('The same for a standby that a majority of voters has lost, or that hears nothing from the primary.'),
     antiFlapMilliseconds: milliseconds(0, 3_600_000)
       .default(10_000)
       .describe('After a takeover whose former primary had only been unreachable no other one follows for so long.'),

@@ -199,7 +199,9 @@ function paired(view: View, primary: DatabaseFacts): Decision {
     return marker(view, primary)
   }
   const { soloMilliseconds, soloLostMilliseconds } = state.config.timings
-  if (view.now - since >= (view.lost(record.standby) ? soloLostMilliseconds : soloMilliseconds)) {
+  // What stalls may be a slow disk; who is gone or cut off won't be back in a moment.
+  const isLost = standby === undefined ? view.lost(record.standby) : !view.hears(record.standby)
+  if (view.now - since >= (isLost ? soloLostMilliseconds : soloMilliseconds)) {
     return { kind: 'propose', record: { ...record, mode: 'solo' } }
   }
   return standby === undefined ? wait : rejoin(view, standby)

@@ -16,7 +16,7 @@ export interface Timings {
   readonly stallMilliseconds: number
   /** A standby that does not work for so long: `solo`. */
   readonly soloMilliseconds: number
-  /** The same where a majority of voters has lost it: it won't be back in a moment. */
+  /** The same where a majority of voters has lost it, or it hears nothing from the primary. */
   readonly soloLostMilliseconds: number
   /** A plan that needs the standby waits so long for it before it goes on without. */
   readonly openPairedMilliseconds: number

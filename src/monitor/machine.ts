@@ -73,6 +73,7 @@ class Draft {
     switch (event.kind) {
       case 'tick':
         this.#elect(onTick)
+        this.#hurry()
         return
       case 'heard':
         this.#elect((election) => onHeard(election, event.ballot))
@@ -355,6 +356,14 @@ class Draft {
     if (!config.databases.includes(request.to)) return refuse(`there is no database ${request.to}`)
     if (this.state.request !== null) return refuse('another change is under way')
     this.state = { ...this.state, request: { ...request, at: this.state.now } }
+  }
+
+  /** Writers wait: what the others see is asked at each tick as soon as this monitor alone misses the primary. */
+  #hurry(): void {
+    const { leadership, now, sightings } = this.state
+    if (leadership.kind !== 'acting' || leadership.chosen === null || leadership.askedAt === now) return
+    if ((sightings[leadership.chosen.primary]?.failures ?? null) === null) return
+    this.#elect((election) => askReports(election, leadership))
   }
 
   #reply(event: Extract<MachineEvent, { kind: 'reply' }>): void {

@@ -8,6 +8,7 @@ import { SteadyLoad } from '../support/steady-load.ts'
 const minute = 60_000
 const connectionsPerNode = 10
 const antiFlapMilliseconds = 10_000
+const settleMilliseconds = 2000
 const places = ['db1', 'db2', 'monitor1', 'node1', 'node2'] as const
 const voters = ['monitor1', 'node1', 'node2'] as const
 
@@ -15,6 +16,7 @@ const voters = ['monitor1', 'node1', 'node2'] as const
 describe.runIf(allFaults && whyNoNetworks() === undefined)('a pair whose network breaks, under load', () => {
   let network: Network
   let world: ManagedWorld
+  let lastFault = 0
   beforeAll(async () => {
     network = await Network.make(places)
     world = await ManagedWorld.start({ network, rebuilds: true, timings: { antiFlapMilliseconds } })
@@ -41,7 +43,7 @@ describe.runIf(allFaults && whyNoNetworks() === undefined)('a pair whose network
         for (let round = 0; round < repeats; round++) {
           const { primary, standby, epoch } = await world.paired()
           // What came before must not count as a link that comes and goes.
-          await pause(round === 0 ? antiFlapMilliseconds : 0)
+          await pause(lastFault + antiFlapMilliseconds + settleMilliseconds - performance.now())
           const load = await SteadyLoad.start(
             world.nodes.map(({ host, ports }) => ({ host, port: ports.main })),
             connectionsPerNode,
@@ -49,6 +51,7 @@ describe.runIf(allFaults && whyNoNetworks() === undefined)('a pair whose network
           await until('writes to flow', () => load.acknowledged > 200)
           const since = performance.now()
           times.push(await fault({ load, primary: primary ?? '', standby: standby ?? '', epoch: epoch ?? 0, since }))
+          lastFault = performance.now()
           await network.heal()
           await world.paired()
           await load.writableAgain(performance.now())

@@ -101,8 +101,10 @@ test(
     )[0]!
     expect(readOnly).toBe(1)
 
-    expect(readFileSync(join(folder, 'hook'), 'utf8')).toBe(`db1 ${database(1).address}\ndb2 ${database(2).address}\n`)
-    await until('mails', () => /critical: no database is writable/.test(readFileSync(join(folder, 'mails'), 'utf8')))
+    const each = `db1 ${database(1).address}\ndb2 ${database(2).address}\n`
+    await until('the hooks', () => readFileSync(join(folder, 'hook'), 'utf8') === each)
+    const mails = (): string => readFileSync(join(folder, 'mails'), 'utf8')
+    await until('mails', () => /critical: no database is writable/.test(mails()))
     const answer = await fetch(`http://127.0.0.1:${port}/v1/takeover`, { method: 'POST' })
     expect(answer.ok).toBe(false)
   },

@@ -142,6 +142,8 @@ describe('within its time', () => {
     // Back as a standby, and primary again by a switchover: it was never the lost one that came back.
     world.startDatabase('db1')
     expect(await world.until(() => world.settled, 20_000)).toBe(true)
+    // Until every voter has seen it.
+    await world.run(1000)
     const acting = world.voters.map(({ monitor }) => monitor).find((monitor) => monitor?.acting === true)
     void acting?.request('switchover', 'db1')
     expect(await world.until(() => world.settled && world.record?.primary === 'db1', 20_000)).toBe(true)
