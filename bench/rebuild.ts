@@ -11,7 +11,7 @@ const rounds = 3
 export const question: Question = {
   name: 'rebuild',
   title: 'A million keys from a peer',
-  text: 'A `single` sandbox with two nodes; 1,000,000 keys with 100-byte values, written by SQL. Rebuild: node 2’s memcached is killed; its own time from the begin of the rebuild to `serving`, over the items that it took. From the log: the same with the peer stopped. Reads of the donor: 50 connections, one get each at a time, alone and while node 2 rebuilds again and again. Donor, receiver, both memcached, the database and the load share the machine’s cores. Goals: 150,000 items/s; the donor keeps two thirds of its reads.',
+  text: 'A `single` sandbox with two nodes; 1,000,000 keys with 100-byte values, written by SQL. Rebuild: node 2’s memcached is killed; its own time from the begin of the rebuild to `serving`, over the items that it took. From the log: the same with the peer stopped. Reads of the donor: 50 connections, one get each at a time, for four seconds while node 2 rebuilds, over the mean of those right before and right after. Donor, receiver, both memcached, the database and the load share the machine’s cores; the processor time is that of both nodes and both memcached, an item: what else runs on the machine is hardly in it (150,000/s on two cores are 13.3 µs). Goals: 150,000 items/s; the donor keeps two thirds of its reads.',
   run: async (progress) => {
     const sandbox = await BenchSandbox.start(['--topology', 'single', '--nodes', '2', '--memory', '1024'])
     try {
@@ -20,11 +20,14 @@ export const question: Question = {
       sql.destroy()
       for (const n of [1, 2]) await serving(sandbox, n, million)
       const rates: number[] = []
+      const costs: number[] = []
       for (let round = 0; round < rounds; round++) {
+        const before = await processorSeconds(sandbox, 'without')
         rates.push(await rebuild(sandbox, 2, 'keys'))
-        progress(`from the peer ${round + 1}: ${perSecond(rates.at(-1) ?? 0)}`)
+        costs.push((((await processorSeconds(sandbox, 'with')) - before) / million) * 1e6)
+        progress(`from the peer ${round + 1}: ${perSecond(rates.at(-1) ?? 0)}, ${microseconds(costs.at(-1) ?? 0)}`)
       }
-      const { alone, meanwhile, busy } = await reads(sandbox, progress)
+      const { alone, meanwhile, kept, busy } = await reads(sandbox, progress)
       await sandbox.whitehole('sandbox', 'stop', 'node1')
       const replays: number[] = []
       for (let round = 0; round < rounds; round++) {
@@ -34,11 +37,15 @@ export const question: Question = {
       const [peer, log] = [median(rates), median(replays)]
       return [
         { contestant: 'items from a peer', figures: { figure: perSecond(peer), ratio: '', goal: '150,000/s' } },
+        {
+          contestant: '… processor time an item',
+          figures: { figure: microseconds(median(costs)), ratio: '', goal: '≤ 13.3 µs' },
+        },
         { contestant: 'entries from the log', figures: { figure: perSecond(log), ratio: ratio(log / peer), goal: '' } },
         { contestant: 'donor’s reads, alone', figures: { figure: perSecond(alone), ratio: '', goal: '' } },
         {
           contestant: 'donor’s reads, while it gives',
-          figures: { figure: perSecond(meanwhile), ratio: ratio(meanwhile / alone), goal: '≥ 0.67 ×' },
+          figures: { figure: perSecond(meanwhile), ratio: ratio(kept), goal: '≥ 0.67 ×' },
         },
         {
           contestant: 'items from a peer that is read',
@@ -54,10 +61,12 @@ export const question: Question = {
 async function reads(
   sandbox: BenchSandbox,
   progress: (line: string) => void,
-): Promise<{ alone: number; meanwhile: number; busy: number }> {
+): Promise<{ alone: number; meanwhile: number; kept: number; busy: number }> {
   const alone: number[] = []
   const meanwhile: number[] = []
   const busy: number[] = []
+  /** Each compared with what was there right before and right after: others use this machine. */
+  const kept: number[] = []
   for (let round = 0; round < rounds; round++) {
     alone.push(await gets(sandbox, 4))
     progress(`donor alone: ${perSecond(alone.at(-1) ?? 0)}`)
@@ -68,11 +77,26 @@ async function reads(
     const stillGiving = (await metric(sandbox, 1, 'whitehole_donations')) > 0
     await serving(sandbox, 2)
     busy.push(await rateOf(sandbox, 2, 'keys'))
+    const after = await gets(sandbox, 4)
+    kept.push((meanwhile.at(-1) ?? 0) / (((alone.at(-1) ?? 0) + after) / 2))
     progress(
-      `donor while it gives${stillGiving ? '' : ' (ended early)'}: ${perSecond(meanwhile.at(-1) ?? 0)}, and gives ${perSecond(busy.at(-1) ?? 0)}`,
+      `donor while it gives${stillGiving ? '' : ' (ended early)'}: ${perSecond(meanwhile.at(-1) ?? 0)}, ${ratio(kept.at(-1) ?? 0)}, and gives ${perSecond(busy.at(-1) ?? 0)}`,
     )
   }
-  return { alone: median(alone), meanwhile: median(meanwhile), busy: median(busy) }
+  return { alone: median(alone), meanwhile: median(meanwhile), kept: median(kept), busy: median(busy) }
+}
+
+/** Of the nodes and their memcached; node 2's is a new process in each rebuild, so afterwards all of its time is counted, before none. */
+async function processorSeconds(sandbox: BenchSandbox, memcached2: 'with' | 'without'): Promise<number> {
+  const { nodes } = await sandbox.status()
+  const counted = nodes.flatMap(({ name, pid, memcached }) =>
+    name === 'node2' && memcached2 === 'without' ? [pid] : [pid, memcached.pid],
+  )
+  return sandbox.processorSeconds(counted)
+}
+
+function microseconds(value: number): string {
+  return `${value.toFixed(1)} µs`
 }
 
 async function gets(sandbox: BenchSandbox, seconds: number): Promise<number> {

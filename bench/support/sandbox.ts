@@ -52,7 +52,7 @@ export class BenchSandbox {
   async status(): Promise<{
     ready: boolean
     databases: { name: string; socket: string; role: string }[]
-    nodes: { name: string; pid: number; state: string }[]
+    nodes: { name: string; pid: number; state: string; memcached: { pid: number } }[]
   }> {
     const { stdout } = await run('./bin/whitehole', ['status', '--json', '--dir', this.folder]).catch(
       (error: unknown) => error as { stdout: string },
@@ -76,6 +76,17 @@ export class BenchSandbox {
   async memoryMiB(pid: number): Promise<number> {
     const status = await readFile(`/proc/${pid}/status`, 'utf8')
     return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) / 1024
+  }
+
+  /** Of these processes together, since they began: what others do on this machine is hardly in it. */
+  async processorSeconds(pids: readonly number[]): Promise<number> {
+    let sum = 0
+    for (const pid of pids) {
+      const fields = (await readFile(`/proc/${pid}/stat`, 'latin1')).replace(/^.*\) /, '').split(' ')
+      // utime and stime, in hundredths.
+      sum += (Number(fields[11]) + Number(fields[12])) / 100
+    }
+    return sum
   }
 
   async remove(): Promise<void> {

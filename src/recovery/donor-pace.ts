@@ -7,8 +7,11 @@ export interface DonorPaceOptions {
   readonly clientBytes: () => number
 }
 
-/** Clients that send less are not held up by whatever a donation does: some two thousand gets a second. */
-const busyBytesPerSecond = 50_000
+/**
+ * Clients that send less are not held up by whatever a donation does: some eight hundred gets a second. Not more, for on a machine that has little
+ * time left fewer come through, and those are the ones to spare.
+ */
+const busyBytesPerSecond = 20_000
 /** Where clients are served, a donation works this part of the time. */
 const busyShare = 1 / 4
 const restMillisecondsMax = 200

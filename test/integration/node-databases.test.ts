@@ -112,6 +112,29 @@ describe('a single database with one node', () => {
     expect(await node.get('u199')).toBe('x')
   })
 
+  test('F24: other files and another server id change nothing; a log that was reset is another history: nothing from before is served', async () => {
+    const node = world.node(1)
+    await node.set('reset', 'before')
+    await world.primary.query('FLUSH BINARY LOGS')
+    await world.primary.query('SET GLOBAL server_id = 4242')
+    // Of a session that has it.
+    const sql = await world.primary.connect()
+    await sql.query("CALL memcached.set_key(memcached.ns('default'), 'other-id', 'yes', 0)")
+    await until('it to be applied', async () => (await node.get('other-id')) === 'yes')
+    expect((await node.status()).position).toContain('0-4242-')
+    expect(await node.get('reset')).toBe('before')
+    const rebuilds = await node.metric('whitehole_rebuilds_total')
+
+    await world.primary.query('RESET MASTER')
+    await until('the node to notice', async () => (await node.metric('whitehole_rewinds_total')) > 0)
+    await until('it to serve', async () => (await node.status()).state === 'serving')
+    expect(await node.metric('whitehole_rebuilds_total')).toBeGreaterThan(rebuilds)
+    expect(await node.get('reset')).toBeUndefined()
+    await until('a write', async () => (await node.set('reset', 'after')) === 'STORED\r\n')
+    expect(await node.get('reset')).toBe('after')
+    sql.destroy()
+  })
+
   test('TRUNCATE of the log table stops the node with a clear error, and it says so', async () => {
     const node = world.node(1)
     await world.primary.query('TRUNCATE TABLE memcached.mc_storage')
