@@ -64,6 +64,9 @@ if [ $for_tests = yes ]; then
   want /usr/lib/python3/dist-packages/django python3-django "the example for Django"
   want /usr/share/doc/libcache-memcached-fast-perl libcache-memcached-fast-perl "the example in Perl"
   want /lib/systemd/systemd systemd "the installation on a machine"
+  want /usr/bin/curl curl "the installation on a machine"
+  want /usr/bin/openssl openssl "the installation on a machine"
+  want /usr/bin/ip iproute2 "the installation on a machine"
   want /usr/sbin/haproxy haproxy "what is rendered for HAProxy"
   want /usr/sbin/keepalived keepalived "what is rendered for keepalived"
 fi

@@ -1,12 +1,9 @@
-import { execFile } from 'node:child_process'
-import { basename, join } from 'node:path'
-import { promisify } from 'node:util'
+import { basename } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { debianPackage } from '../support/debian-package.ts'
+import { debianPackage, renumbered } from '../support/debian-package.ts'
 import { Machine, whyNoMachines } from '../support/machine.ts'
 import { removeFolder, temporaryFolder, until } from '../support/processes.ts'
 
-const run = promisify(execFile)
 const noMachines = whyNoMachines()
 if (noMachines !== undefined) console.warn(`the Debian package is not installed by these tests: ${noMachines}`)
 
@@ -203,16 +200,6 @@ describe.skipIf(noMachines !== undefined)('the Debian package, on a machine of i
     expect(left).toEqual(['/etc/systemd/system/whitehole-node.service.d'])
   })
 })
-
-/** The same package as a later version. */
-async function renumbered(built: string, { folder, version }: { folder: string; version: string }): Promise<string> {
-  const tree = join(folder, 'tree')
-  const file = join(folder, `whitehole_${version}_all.deb`)
-  await run('dpkg-deb', ['-R', built, tree])
-  await run('sed', ['-i', `s/^Version: .*/Version: ${version}/`, join(tree, 'DEBIAN/control')])
-  await run('dpkg-deb', ['--root-owner-group', '-Znone', '-b', tree, file])
-  return file
-}
 
 const databaseOptions = `[mariadbd]
 plugin-load-add=ha_blackhole

@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { debianPackage, renumbered } from '../support/debian-package.ts'
 import { GuidedMachines } from '../support/guided-machines.ts'
 import { guideSteps } from '../support/install-guide.ts'
 import { longestGap, MachineLoad, type Seen } from '../support/machine-load.ts'
 import { whyNoMachines } from '../support/machine.ts'
-import { until } from '../support/processes.ts'
+import { removeFolder, temporaryFolder, until } from '../support/processes.ts'
 
 const noMachines = whyNoMachines()
 if (noMachines !== undefined) console.warn(`the seed's four machines are not installed by these tests: ${noMachines}`)
@@ -123,6 +124,36 @@ describe.skipIf(noMachines !== undefined)("the seed's four machines, installed b
     await machines.follow('One more node')
     await until('clients of slave-3', () => usedAgain('slave-3'), 30_000)
   })
+
+  test.runIf(whole)(
+    'are upgraded and set back one after the other, while clients go on',
+    { timeout: 120_000 },
+    async () => {
+      const folder = await temporaryFolder()
+      const [step] = guideSteps('Upgrade and rollback')
+      const since = Date.now()
+      try {
+        const built = await debianPackage()
+        for (const file of [await renumbered(built, { folder, version: '99.0' }), built]) {
+          for (const name of step?.on ?? []) {
+            const machine = machines.at(name)
+            await machine.must('rm -f /given/*.deb')
+            await machine.give(file)
+            // A downgrade wants a word more.
+            const commands = step?.commands.replace('install -y', 'install -y --allow-downgrades')
+            await machine.must(`cd /given && ${commands}`)
+            await until(`clients of ${name}`, () => usedAgain(name))
+          }
+        }
+      } finally {
+        await removeFolder(folder)
+      }
+      const { reads, misses, stored } = await load.seen(since)
+      expect(longestGap(reads, since)).toBeLessThanOrEqual(longestSilenceMilliseconds)
+      expect(misses).toBe(0)
+      expect(stored.length).toBeGreaterThan(0)
+    },
+  )
 
   test('have lost no key that was acknowledged', async () => {
     const { stored, called } = await load.seen(0)

@@ -38,6 +38,19 @@ export async function debianPackage(): Promise<string> {
   return file
 }
 
+/** The same package as a later version. */
+export async function renumbered(
+  built: string,
+  { folder, version }: { folder: string; version: string },
+): Promise<string> {
+  const tree = join(folder, 'tree')
+  const file = join(folder, `whitehole_${version}_all.deb`)
+  await run('dpkg-deb', ['-R', built, tree])
+  await run('sed', ['-i', `s/^Version: .*/Version: ${version}/`, join(tree, 'DEBIAN/control')])
+  await run('dpkg-deb', ['--root-owner-group', '-Znone', '-b', tree, file])
+  return file
+}
+
 function fingerprint(): string {
   const hash = createHash('sha256')
   const add = (path: string): void => {
