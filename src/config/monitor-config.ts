@@ -97,7 +97,7 @@ const timingsSchema = z
       .default(2500)
       .describe('A standby that does not work for so long: the primary goes on alone (`solo`).'),
     soloLostMilliseconds: milliseconds(0, 600_000)
-      .default(1000)
+      .default(700)
       .describe('The same for a standby that a majority of voters has lost, or that hears nothing from the primary.'),
     antiFlapMilliseconds: milliseconds(0, 3_600_000)
       .default(10_000)

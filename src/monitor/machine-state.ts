@@ -41,7 +41,7 @@ export const timingsDefault: Timings = {
   hearMilliseconds: 1200,
   stallMilliseconds: 1000,
   soloMilliseconds: 2500,
-  soloLostMilliseconds: 1000,
+  soloLostMilliseconds: 700,
   openPairedMilliseconds: 2500,
   switchoverMilliseconds: 2000,
   freshMilliseconds: 1500,

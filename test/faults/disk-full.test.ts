@@ -10,16 +10,19 @@ import { SteadyLoad } from '../support/steady-load.ts'
 
 const minute = 60_000
 
-/** The server looks every 60 s whether there is space again. */
+/**
+ * MariaDB 10.11 leaves half an event in its log where it meets a full disk, and goes on behind it once there is space: nobody can follow it any
+ * more. So it is not to go on: it is killed, and its standby has everything.
+ */
 describe.runIf(allFaults && whyNoNetworks() === undefined)('a pair whose primary has a small disk, under load', () => {
   let world: ManagedWorld
   beforeAll(async () => {
-    world = await ManagedWorld.start({ diskMebibytes: 400 })
+    world = await ManagedWorld.start({ diskMebibytes: 400, rebuilds: true })
   }, 3 * minute)
   afterAll(async () => world?.remove())
 
   test(
-    'F18: the disk is full: writes fail in time, people are told, nobody is promoted; with space again all goes on',
+    'F18: the disk is full: writes fail in time, people are told, nobody is promoted; killed, it is replaced, and comes back',
     async () => {
       const times: number[] = []
       for (let round = 0; round < repeats; round++) {
@@ -37,13 +40,16 @@ describe.runIf(allFaults && whyNoNetworks() === undefined)('a pair whose primary
         expect(await world.report()).toMatchObject({ primary, epoch })
         for (const node of world.nodes) expect(await node.get('load-0-0-value')).toMatch(/^\d+$/)
         const since = performance.now()
-        await rm(filler)
+        await world.database(primary ?? '').stop('SIGKILL')
         times.push(await load.writableAgain(since))
+        await rm(filler)
+        await world.launchAsStandby(primary ?? '')
+        expect((await world.paired()).primary).not.toBe(primary)
         await load.stop()
         await world.settled()
         for (const node of world.nodes) expect(await load.check((key) => node.get(key))).toEqual([])
       }
-      console.log(`mariadb, F18, from space to writes: not writable ${tellTimes(times)}`)
+      console.log(`mariadb, F18, from the kill on: not writable ${tellTimes(times)}`)
     },
     5 * minute * repeats,
   )

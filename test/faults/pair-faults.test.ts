@@ -153,6 +153,20 @@ describe.runIf(allFaults).each(engineList)('a pair of %s under load', (engine) =
     return load.writableAgain(since)
   })
 
+  row('F43: every process is replaced in turn, as an upgrade does it, the primary by a switchover', async (given) => {
+    const { load, primary, standby } = given
+    const replace = async (name: string): Promise<void> => {
+      expect((await sandbox.run('sandbox', 'restart', name)).code).toBe(0)
+      await ready()
+    }
+    for (const name of ['node1', 'node2', 'monitor', standby]) await replace(name)
+    expect((await sandbox.run('switchover')).code).toBe(0)
+    const since = performance.now()
+    await replace(primary)
+    expect((await ready()).primary).toBe(standby)
+    return load.writableAgain(since)
+  })
+
   // The last one: the anti-flap window of a primary that lived on holds for a minute.
   row(
     'F2: the primary stands still and wakes up late: it finds itself fenced, and follows',
