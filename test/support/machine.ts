@@ -146,7 +146,8 @@ folder=$1 name=$2 checkout=$3
 mount --make-rprivate /
 # volatile: syncs are not waited for. Its disk outlives whatever happens to it here, since this machine goes on.
 rm -rf $folder/work/work/incompat
-mount -t overlay overlay -o lowerdir=/,upperdir=$folder/changes,workdir=$folder/work,volatile $folder/root
+layers=lowerdir=/,upperdir=$folder/changes,workdir=$folder/work
+mount -t overlay overlay -o $layers,volatile $folder/root 2>/dev/null || mount -t overlay overlay -o $layers $folder/root
 cd $folder/root
 mount -t proc proc proc
 mount --bind proc/sys proc/sys && mount -o remount,ro,bind proc/sys
@@ -172,6 +173,8 @@ else mkdir sys/fs/cgroup/systemd; mount -t cgroup -o none,name=systemd cgroup sy
 # What is enabled on this machine is not there.
 if [ ! -e etc/booted ]; then
   touch etc/booted
+  # Images for containers leave out documents.
+  rm -f etc/dpkg/dpkg.cfg.d/docker*
   rm -rf etc/systemd/system/*.wants lib/systemd/system/*.wants usr/sbin/policy-rc.d etc/rc?.d
 fi
 printf '[Unit]\\nDefaultDependencies=no\\nRequires=systemd-journald.service\\nAfter=systemd-journald.service\\n' >etc/systemd/system/machine.target
