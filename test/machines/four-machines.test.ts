@@ -49,7 +49,7 @@ describe.skipIf(noMachines !== undefined)("the seed's four machines, installed b
     const addresses = { reader: '10.100.5.3', writer: '10.100.5.2', port: 11_213 }
     load = await MachineLoad.start(machines.at('app'), addresses, password.trim())
     await written(Date.now())
-  }, 180_000)
+  }, 300_000)
   afterAll(() => machines?.remove())
 
   /** Until both roads of writing work. */

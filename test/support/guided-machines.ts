@@ -86,7 +86,7 @@ export class GuidedMachines {
     await Promise.all(
       on.map(async (name) => {
         const commandLine = `set -e; cd /given\n${commands}`
-        if (says === undefined) await this.at(name).must(commandLine)
+        if (says === undefined) await this.at(name).must(commandLine, stepMilliseconds)
         // A CALL is answered before nodes have applied it: whoever is a moment early looks again.
         else await until(`${name} to say "${says}"`, () => this.#says(name, commandLine, says), 5000)
       }),
@@ -110,6 +110,9 @@ export class GuidedMachines {
     await removeFolder(sent)
   }
 }
+
+/** Packages are unpacked in it, on a busy machine. */
+const stepMilliseconds = 150_000
 
 const sentTo = '/etc/whitehole/'
 
