@@ -1,5 +1,5 @@
 import type { ReplicationFacts } from '../domain/database-control.ts'
-import { covers, parsePosition, type Position } from '../domain/position.ts'
+import { covers, joinPositions, parsePosition, type Position } from '../domain/position.ts'
 import type { Ask } from './control-session.ts'
 import {
   type ControlSql,
@@ -16,11 +16,14 @@ import {
 /** Behind it stands what `init_connect` was before, in base64. */
 const shutMark = 'SIGNAL SQLSTATE \'08004\' SET MESSAGE_TEXT = "whitehole has shut this database" -- was:'
 
+const changeMaster = `CHANGE MASTER TO MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?,
+  MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 0.5`
+
 export const mariadbControl: ControlSql = {
   dialect: 'mariadb',
   // The start by the server's own clock in one statement with its uptime: constant, whatever the clock does afterwards.
   look: `SELECT VERSION() AS version, @@global.server_id AS serverId, @@global.read_only AS readOnly,
-      @@global.gtid_binlog_pos AS position, @@global.gtid_binlog_state AS history,
+      @@global.gtid_binlog_pos AS position, @@global.gtid_slave_pos AS executed, @@global.gtid_binlog_state AS history,
       @@global.rpl_semi_sync_master_enabled AS primaryEnabled, @@global.rpl_semi_sync_slave_enabled AS standbyEnabled,
       UNIX_TIMESTAMP(NOW(6)) AS clockSeconds;
     SELECT VARIABLE_NAME AS name, IF(VARIABLE_NAME = 'UPTIME', UNIX_TIMESTAMP() - VARIABLE_VALUE, VARIABLE_VALUE) AS value
@@ -42,7 +45,10 @@ export const mariadbControl: ControlSql = {
       readOnly: number(row, 'readOnly') === 1,
       position,
       history: text(row, 'history'),
-      replication: replica === undefined ? undefined : replicationFacts(replica, values, position),
+      replication:
+        replica === undefined
+          ? undefined
+          : replicationFacts(replica, values, { position, executed: parsePosition('mariadb', text(row, 'executed')) }),
       semiSync: {
         primaryEnabled: number(row, 'primaryEnabled') === 1,
         primaryActive: values.get('RPL_SEMI_SYNC_MASTER_STATUS') === 'ON',
@@ -68,6 +74,7 @@ export const mariadbControl: ControlSql = {
   admitSelf: 'DO 0',
   admitNobody: 'DO 0',
   semiSync: {
+    enabled: '@@global.rpl_semi_sync_master_enabled',
     settings:
       "SET GLOBAL rpl_semi_sync_master_timeout = 4294967295; SET GLOBAL rpl_semi_sync_master_wait_point = 'AFTER_SYNC'; SET GLOBAL rpl_semi_sync_master_wait_no_slave = 1",
     enablePrimary: 'SET GLOBAL rpl_semi_sync_master_enabled = 1',
@@ -84,9 +91,15 @@ export const mariadbControl: ControlSql = {
     stop: 'STOP SLAVE',
     start: 'START SLAVE',
     forget: 'RESET SLAVE ALL',
-    point: `SET GLOBAL gtid_slave_pos = @@global.gtid_binlog_pos;
-      CHANGE MASTER TO MASTER_HOST = ?, MASTER_PORT = ?, MASTER_USER = ?, MASTER_PASSWORD = ?,
-        MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 0.5`,
+    point: `SET GLOBAL gtid_slave_pos = @@global.gtid_binlog_pos; ${changeMaster}`,
+    pointRelay: async (ask, values) => {
+      const [row] = await ask<Row>('SELECT @@global.gtid_slave_pos AS executed, @@global.gtid_binlog_pos AS logged')
+      const executed = parsePosition('mariadb', text(row, 'executed'))
+      // It wrote itself since it replicated last: it was the primary.
+      const isBehind = !covers(executed, parsePosition('mariadb', text(row, 'logged')))
+      if (isBehind) await ask('SET GLOBAL gtid_slave_pos = @@global.gtid_binlog_pos')
+      await ask(changeMaster, values)
+    },
     // With GTIDs, any start while both stand throws it away.
     keepsRelayLog: false,
   },
@@ -147,7 +160,11 @@ function lastNumbers(state: string): Map<string, bigint> {
   return numbers
 }
 
-function replicationFacts(row: Row, status: ReadonlyMap<string, string>, position: Position): ReplicationFacts {
+function replicationFacts(
+  row: Row,
+  status: ReadonlyMap<string, string>,
+  { position, executed }: { position: Position; executed: Position },
+): ReplicationFacts {
   const receiver = text(row, 'Slave_IO_Running')
   // Empty after a start of the server, whose relay log is as good as gone.
   const read = parsePosition('mariadb', text(row, 'Gtid_IO_Pos'))
@@ -155,7 +172,8 @@ function replicationFacts(row: Row, status: ReadonlyMap<string, string>, positio
     source: { host: text(row, 'Master_Host'), port: number(row, 'Master_Port') },
     receiver: receiver === 'Yes' ? 'connected' : receiver === 'No' ? 'stopped' : 'connecting',
     applier: text(row, 'Slave_SQL_Running') === 'Yes' ? 'running' : 'stopped',
-    received: covers(position, read) ? position : read,
+    // A filtered relay executes what its log never has.
+    received: covers(joinPositions(position, executed), read) ? position : read,
     heartbeats: heardFrom(
       text(row, 'Master_Log_File'),
       number(row, 'Read_Master_Log_Pos'),

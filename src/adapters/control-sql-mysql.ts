@@ -13,6 +13,11 @@ import {
   text,
 } from './control-sql.ts'
 
+/** The retry count's default gives up after ten; 0 is no limit. */
+const changeSource = `CHANGE REPLICATION SOURCE TO SOURCE_HOST = ?, SOURCE_PORT = ?, SOURCE_USER = ?, SOURCE_PASSWORD = ?,
+  SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 0,
+  SOURCE_HEARTBEAT_PERIOD = 0.5`
+
 export const mysqlControl: ControlSql = {
   dialect: 'mysql',
   // Owned before executed: `server-position.ts` says why.
@@ -67,6 +72,7 @@ export const mysqlControl: ControlSql = {
   admitSelf: 'SET GLOBAL super_read_only = 0',
   admitNobody: 'SET GLOBAL super_read_only = 1',
   semiSync: {
+    enabled: '@@global.rpl_semi_sync_source_enabled',
     settings:
       "SET GLOBAL rpl_semi_sync_source_timeout = 4294967295; SET GLOBAL rpl_semi_sync_source_wait_point = 'AFTER_SYNC'; SET GLOBAL rpl_semi_sync_source_wait_no_replica = 1",
     enablePrimary: 'SET GLOBAL rpl_semi_sync_source_enabled = 1',
@@ -83,10 +89,8 @@ export const mysqlControl: ControlSql = {
     stop: 'STOP REPLICA',
     start: 'START REPLICA',
     forget: 'RESET REPLICA ALL',
-    // The retry count's default gives up after ten; 0 is no limit.
-    point: `CHANGE REPLICATION SOURCE TO SOURCE_HOST = ?, SOURCE_PORT = ?, SOURCE_USER = ?, SOURCE_PASSWORD = ?,
-      SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1, SOURCE_CONNECT_RETRY = 1, SOURCE_RETRY_COUNT = 0,
-      SOURCE_HEARTBEAT_PERIOD = 0.5`,
+    point: changeSource,
+    pointRelay: async (ask, values) => void (await ask(changeSource, values)),
     keepsRelayLog: true,
   },
   // Ends everybody's sessions but administrators' as well, without an OK for a commit that waits.

@@ -37,6 +37,8 @@ export interface ControlSql {
   readonly admitSelf: string
   readonly admitNobody: string
   readonly semiSync: {
+    /** The variable that says whether commits wait for a standby. */
+    readonly enabled: string
     readonly settings: string
     readonly enablePrimary: string
     readonly disablePrimary: string
@@ -53,6 +55,8 @@ export interface ControlSql {
     readonly forget: string
     /** From where its own log ends. Values: host, port, user, password. */
     readonly point: string
+    /** The same of a relay: from where it is. */
+    readonly pointRelay: (ask: Ask, values: readonly unknown[]) => Promise<void>
     /** The relay log outlives a start of the applier while both threads stand. */
     readonly keepsRelayLog: boolean
   }

@@ -1,4 +1,6 @@
 import { WhiteholeError } from '../domain/errors.ts'
+import type { History } from '../domain/history.ts'
+import type { Dialect, Position } from '../domain/position.ts'
 
 export interface DatabaseAddress {
   readonly host: string
@@ -31,6 +33,33 @@ export interface DatabaseAccess {
   readonly connectTimeoutMilliseconds?: number
 }
 
+/** What a database says of itself. */
+export interface DatabaseProbe {
+  readonly address: DatabaseAddress
+  readonly dialect: Dialect
+  readonly version: string
+  readonly serverId: number
+  readonly writable: boolean
+  /** It is configured as a replica, whether or not its replication runs. */
+  readonly replica: boolean
+  /** Its commits wait for a standby: it is the primary of a pair in `paired`. */
+  readonly semiSyncPrimary: boolean
+  /** Everything in its own binlog: MariaDB `gtid_binlog_pos`, MySQL `gtid_executed`. */
+  readonly position: Position
+  /** At or beyond everything that a reader of its log could have seen before it was asked. */
+  readonly history: History
+  /** Its clock, in Unix seconds with a fraction … */
+  readonly clockSeconds: number
+  /** … at this reading of `performance.now()`: the middle of the question's round trip. */
+  readonly clockSampledAtMilliseconds: number
+}
+
+export interface ProbeResult {
+  readonly address: DatabaseAddress
+  readonly probe?: DatabaseProbe
+  readonly error?: Error
+}
+
 /** `host:port`, `[ipv6]:port`. */
 export function parseDatabaseAddress(text: string): DatabaseAddress {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text)
@@ -43,4 +72,13 @@ export function parseDatabaseAddress(text: string): DatabaseAddress {
 
 export function formatDatabaseAddress({ host, port }: DatabaseAddress): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+}
+
+/** Writable without waiting for a standby: `solo`. */
+export function acknowledgesAlone({ writable, semiSyncPrimary }: DatabaseProbe): boolean {
+  return writable && !semiSyncPrimary
+}
+
+export function sameAddress(a: DatabaseProbe, b: DatabaseProbe): boolean {
+  return formatDatabaseAddress(a.address) === formatDatabaseAddress(b.address)
 }

@@ -5,51 +5,33 @@ import { type History, holds, parseHistory, strays } from '../domain/history.ts'
 import { covers, type Dialect, formatPosition, type Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
 import {
+  acknowledgesAlone,
   type DatabaseAccess,
   type DatabaseAddress,
+  type DatabaseProbe,
   formatDatabaseAddress,
+  type ProbeResult,
   type RelayAddress,
+  sameAddress,
 } from './database-access.ts'
 import { ownedGtids, readPosition, unreadablePosition } from './server-position.ts'
 
 export {
   type DatabaseAccess,
   type DatabaseAddress,
+  type DatabaseProbe,
   type DatabaseTopology,
   formatDatabaseAddress,
   parseDatabaseAddress,
+  type ProbeResult,
 } from './database-access.ts'
-
-/** What a database says of itself. */
-export interface DatabaseProbe {
-  readonly address: DatabaseAddress
-  readonly dialect: Dialect
-  readonly version: string
-  readonly serverId: number
-  readonly writable: boolean
-  /** It is configured as a replica, whether or not its replication runs. */
-  readonly replica: boolean
-  /** Its commits wait for a standby: it is the primary of a pair in `paired`. */
-  readonly semiSyncPrimary: boolean
-  /** Everything in its own binlog: MariaDB `gtid_binlog_pos`, MySQL `gtid_executed`. */
-  readonly position: Position
-  /** At or beyond everything that a reader of its log could have seen before it was asked. */
-  readonly history: History
-  /** Its clock, in Unix seconds with a fraction … */
-  readonly clockSeconds: number
-  /** … at this reading of `performance.now()`: the middle of the question's round trip. */
-  readonly clockSampledAtMilliseconds: number
-}
-
-export interface ProbeResult {
-  readonly address: DatabaseAddress
-  readonly probe?: DatabaseProbe
-  readonly error?: Error
-}
 
 const connectTimeoutMillisecondsDefault = 2000
 /** The others, once one has given the answer that is sought: they may contradict it. */
 const othersMilliseconds = 200
+/** How often, and how far apart, a relay is looked at that has not yet what a node has. */
+const relayRounds = 5
+const relayMilliseconds = 100
 /** Longer than a replica can be told of a transaction before its primary knows it. */
 const confirmMilliseconds = 300
 
@@ -225,7 +207,10 @@ export class Databases {
     // With external databases one that is not known to be true yet could be a former primary: who is primary comes first.
     const isEnough = (one: DatabaseProbe): boolean =>
       this.access.topology === 'external' ? one.writable : this.#isBest(one, position)
-    const results = await this.#probeUntil(isEnough)
+    const results = await this.#awaitOwnRelay(
+      await this.#probeUntil(isEnough),
+      position === undefined ? [] : [position],
+    )
     const reference = await this.#reference(results)
     await this.#mustHold(reference, position === undefined ? claims : [position, ...claims])
     const astray = await this.#strays(
@@ -308,13 +293,31 @@ export class Databases {
     reference: DatabaseProbe | undefined,
     seen: readonly Position[],
   ): Promise<boolean> {
-    const relays = results.flatMap(({ probe }) =>
+    const present = await this.#awaitOwnRelay(results, seen)
+    const relays = present.flatMap(({ probe }) =>
       probe !== undefined && this.#isOwnRelay(probe) && seen.every((one) => this.#unfit(probe, one) === undefined)
         ? [probe]
         : [],
     )
     const astray = await this.#strays(relays, reference)
     return relays.some((relay) => !astray.includes(relay))
+  }
+
+  /** It is a moment behind whoever reads the standby across the link: under a steady stream of writes it would never be chosen. */
+  async #awaitOwnRelay(results: readonly ProbeResult[], wanted: readonly Position[]): Promise<readonly ProbeResult[]> {
+    return Promise.all(
+      results.map(async (result) => {
+        let now = result
+        for (let round = 0; round < relayRounds; round++) {
+          const { probe } = now
+          if (probe?.replica !== true || !this.#isOwnRelay(probe)) return now
+          if (wanted.every((position) => covers(probe.position, position))) return now
+          await delay(relayMilliseconds)
+          now = await this.#probeOne(result.address)
+        }
+        return now
+      }),
+    )
   }
 
   #isOwnRelay({ address }: DatabaseProbe): boolean {
@@ -497,16 +500,7 @@ export class Databases {
   }
 }
 
-/** Writable without waiting for a standby: `solo`. */
-function acknowledgesAlone({ writable, semiSyncPrimary }: DatabaseProbe): boolean {
-  return writable && !semiSyncPrimary
-}
-
 const strayReason = 'it has transactions that the primary lacks'
-
-function sameAddress(a: DatabaseProbe, b: DatabaseProbe): boolean {
-  return formatDatabaseAddress(a.address) === formatDatabaseAddress(b.address)
-}
 
 /**
  * Lets go of a connection for good: with a farewell, so that the server's log stays free of aborted connections, and by force

@@ -20,6 +20,8 @@ import {
   text,
 } from './control-sql.ts'
 
+import { guardAgainstRelays, relaySessions } from './relay-guard.ts'
+
 export interface LockedSessionParts {
   readonly name: string
   /** Holds the lock. */
@@ -27,6 +29,8 @@ export interface LockedSessionParts {
   readonly sql: ControlSql
   readonly account: ControlAccount
   readonly replication: ControlAccount
+  /** With which relays read a log; undefined where there are none. */
+  readonly relay?: ControlAccount | undefined
   readonly address: DatabaseTarget
   /** Another session with the same database, for what must be withdrawn. */
   readonly connect: (deadline: Deadline) => Promise<ControlSession>
@@ -86,6 +90,9 @@ export class LockedSession implements LockedDatabase {
         (session) => readsTheLog(session) && session.user !== this.#parts.replication.user,
       )
       for (const { id } of readers) await ended(ask, this.#sql.endSession(id))
+      const { relay } = this.#parts
+      if (relay === undefined) return
+      for (const id of await relaySessions(ask, relay.user)) await ended(ask, this.#sql.endSession(id))
     })
   }
 
@@ -153,6 +160,23 @@ export class LockedSession implements LockedDatabase {
     })
   }
 
+  async followAsRelay(source: DatabaseTarget, timeoutMilliseconds: number): Promise<void> {
+    await this.#change(timeoutMilliseconds, async (ask) => {
+      const { semiSync, replication: words, readOnly, durable } = this.#sql
+      const { relay } = this.#parts
+      if (relay === undefined) throw this.#refusal('is to be a relay, and no account for relays is configured')
+      const facts = await this.#facts(ask)
+      await ask(`${words.stop}; ${durable}`)
+      if (!facts.readOnly) await ask(semiSync.disablePrimary)
+      await ask(readOnly)
+      if (facts.semiSync.primaryEnabled) await this.#endStandbys(ask)
+      await ask(`${semiSync.standDown}; ${semiSync.disableStandby}`)
+      await words.pointRelay(ask, [source.host, source.port, relay.user, relay.password])
+      await ask(words.start)
+      await this.#sql.reopen(ask)
+    })
+  }
+
   async ensureReplicationAccount(timeoutMilliseconds: number): Promise<void> {
     await this.#change(timeoutMilliseconds, async (_ask, deadline) => {
       const { address, replication } = this.#parts
@@ -193,9 +217,9 @@ export class LockedSession implements LockedDatabase {
     })
   }
 
-  async compareHistory(primary: DatabaseFacts): Promise<HistoryVerdict> {
+  async compareHistory(primary: DatabaseFacts, given = { filtered: false }): Promise<HistoryVerdict> {
     return this.#change(compareMilliseconds, async (ask) => {
-      const lost = await this.#sql.lostFromLog(ask)
+      const lost = given.filtered ? '' : await this.#sql.lostFromLog(ask)
       if (lost !== '')
         return { kind: 'errant', gtids: `up to ${lost}, in its tables but not in its log`, cure: 'rebuild' }
       const { history } = await this.#facts(ask)
@@ -261,7 +285,9 @@ export class LockedSession implements LockedDatabase {
   /** "infinite" is the engine's largest number; a status that fell back comes back only by off and on. */
   async #enableSemiSync(ask: Ask): Promise<void> {
     const { semiSync } = this.#sql
+    const { relay } = this.#parts
     await ask(semiSync.settings)
+    if (relay !== undefined) await guardAgainstRelays(ask, this.#sql, relay.user)
     const facts = await this.#facts(ask)
     if (facts.semiSync.primaryEnabled && !facts.semiSync.primaryActive) await ask(semiSync.disablePrimary)
     await ask(semiSync.enablePrimary)

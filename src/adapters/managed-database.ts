@@ -23,6 +23,8 @@ export interface ManagedDatabaseOptions {
   readonly account: ControlAccount
   /** With which a standby reads the log of the primary. */
   readonly replication: ControlAccount
+  /** With which relays read the log of the standby; undefined where there are none. */
+  readonly relay?: ControlAccount | undefined
 }
 
 /** No table, no database; or its account was made before them and has no right to them yet. */
@@ -87,6 +89,7 @@ export class ManagedDatabase implements DatabaseControl {
       sql: this.#sql,
       account: this.#options.account,
       replication: this.#options.replication,
+      relay: this.#options.relay,
       address: this.address,
       connect: async (within) => this.#connect(within),
     })

@@ -20,6 +20,8 @@ interface GivenOptions extends CommonOptions {
   readonly monitorPasswordFile?: string
   readonly replicationUser: string
   readonly replicationPasswordFile?: string
+  readonly relayUser: string
+  readonly relayPasswordFile?: string
 }
 
 export function initCommand(finish: Finish): Command {
@@ -42,6 +44,8 @@ export function initCommand(finish: Finish): Command {
     .option('--monitor-password-file <file>', 'its password; without it the account is not created')
     .option('--replication-user <name>', 'an account for the standby', 'whitehole_replication')
     .option('--replication-password-file <file>', 'its password; without it the account is not created')
+    .option('--relay-user <name>', 'an account for relays in other data centres', 'whitehole_relay')
+    .option('--relay-password-file <file>', 'its password; without it the account is not created')
     .action(async (given: GivenOptions) => {
       const options = initOptions(given)
       if (given.print === true) {
@@ -80,5 +84,6 @@ function initOptions(given: GivenOptions): InitOptions {
     application: optional(given.applicationUser, given.applicationPasswordFile),
     monitor: optional(given.monitorUser, given.monitorPasswordFile),
     replication: optional(given.replicationUser, given.replicationPasswordFile),
+    relay: optional(given.relayUser, given.relayPasswordFile),
   }
 }

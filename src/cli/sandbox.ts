@@ -3,7 +3,7 @@ import { defaultSandboxFolder } from '../compose/open-cluster.ts'
 import { controlProcess } from '../compose/sandbox-control.ts'
 import type { Finish } from './command-line.ts'
 import { exitCode } from './exit.ts'
-import { commandGroup, type CommonOptions, sandboxCommand } from './options.ts'
+import { commandGroup, type CommonOptions, integer, sandboxCommand } from './options.ts'
 import { print, printJson } from './output.ts'
 
 const actions = [
@@ -31,5 +31,17 @@ export function sandboxCommands(finish: Finish): Command {
       })
     group.addCommand(one)
   }
+  group.addCommand(linkCommand(), { hidden: true })
   return group
+}
+
+/** A process of a sandbox with two data centres; nobody else's. */
+function linkCommand(): Command {
+  return sandboxCommand('link', 'Carry what crosses from one data centre of a sandbox to the other.')
+    .argument('<routes...>', 'port:port, from where to where')
+    .requiredOption('--delay <milliseconds>', 'each way', integer(0, 10_000))
+    .action(async (routes: readonly string[], { delay }: { delay: number }) => {
+      const { runLink } = await import('../compose/sandbox-link.ts')
+      await runLink(routes, delay)
+    })
 }

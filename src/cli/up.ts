@@ -16,7 +16,8 @@ interface UpOptions extends CommonOptions {
   readonly basePort?: number
   readonly nodes?: number
   readonly topology?: 'pair' | 'single' | 'galera'
-  readonly dc: number
+  readonly dc?: number
+  readonly linkDelay?: number
   readonly engine?: string
   readonly memory?: number
   readonly detach?: boolean
@@ -34,7 +35,12 @@ export function upCommand(finish: Finish): Command {
         'galera',
       ]),
     )
-    .option('--dc <number>', 'data centres', integer(1, 2), 1)
+    .option(
+      '--dc <number>',
+      'data centres; with 2 the second one has as many nodes and a relay (default: 1)',
+      integer(1, 2),
+    )
+    .option('--link-delay <milliseconds>', 'between the data centres, each way (default: 0)', integer(0, 10_000))
     .option('--engine <name>', 'mariadb, or mysql:<path of mysqld> (8.4 or later; default: mariadb)')
     .option('--memory <MiB>', 'of each memcached (default: 64)', integer(8, 1_000_000))
     .option('--detach', 'return when all is ready, and leave it running')
@@ -55,13 +61,14 @@ export function upCommand(finish: Finish): Command {
 /** @throws UsageError for what is not there yet */
 function wishesOf(options: UpOptions): SandboxWishes {
   if (options.topology === 'galera') throw new UsageError('--topology galera is not there yet: use pair or single')
-  if (options.dc !== 1) throw new UsageError('--dc 2 is not there yet: one data centre only')
   const { basePort, nodes, topology, memory } = options
   return {
     ...(basePort === undefined ? {} : { basePort }),
     ...(nodes === undefined ? {} : { nodes }),
     ...(topology === undefined ? {} : { topology }),
     ...(options.engine === undefined ? {} : { engine: engineOf(options.engine) }),
+    ...(options.dc === undefined ? {} : { datacenters: options.dc }),
+    ...(options.linkDelay === undefined ? {} : { linkDelayMilliseconds: options.linkDelay }),
     ...(memory === undefined ? {} : { memoryMebibytes: memory }),
   }
 }

@@ -116,6 +116,7 @@ const monitorReportSchema = z.object({
   mode: z.string().nullable(),
   epoch: z.number(),
   primary: z.string().nullable(),
+  databases: z.array(z.object({ name: z.string(), role: z.string() })).optional(),
   stuck: z.object({ why: z.string(), cure: z.string() }).nullable(),
 })
 

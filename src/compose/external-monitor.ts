@@ -136,6 +136,7 @@ export class ExternalMonitor {
         epoch: null,
         standbys: facts?.semiSync.clients ?? null,
         quarantined: null,
+        source: null,
       }
     })
     const primaries = databases.filter(({ role }) => role === 'primary')

@@ -21,6 +21,7 @@ export interface InitOptions {
   readonly application?: { readonly user: string; readonly passwordFile: string } | undefined
   readonly monitor?: { readonly user: string; readonly passwordFile: string } | undefined
   readonly replication?: { readonly user: string; readonly passwordFile: string } | undefined
+  readonly relay?: { readonly user: string; readonly passwordFile: string } | undefined
 }
 
 const connectTimeoutMilliseconds = 5000
@@ -41,7 +42,7 @@ export async function initConfigured(configFile: string, options: InitOptions): 
  * Over the unix socket of that very server; nothing of it is logged.
  */
 export async function initStandby(options: InitOptions): Promise<void> {
-  const { monitor, replication } = configuredAccounts(undefined, options)
+  const { monitor, replication, relay } = configuredAccounts(undefined, options)
   if (options.adminSocket === undefined || monitor === undefined || replication === undefined) {
     throw new WhiteholeError(
       'bad-configuration',
@@ -56,7 +57,7 @@ export async function initStandby(options: InitOptions): Promise<void> {
     connectTimeout: connectTimeoutMilliseconds,
   })
   try {
-    await makeServerAccounts(connection, { monitor, replication })
+    await makeServerAccounts(connection, { monitor, replication, ...(relay === undefined ? {} : { relay }) })
   } finally {
     closeDatabaseConnection(connection)
   }
@@ -91,6 +92,7 @@ function configuredAccounts(config: LoadedNodeConfig | undefined, options: InitO
     ...(options.application === undefined ? {} : { application: account(options.application) }),
     ...(options.monitor === undefined ? {} : { monitor: account(options.monitor) }),
     ...(options.replication === undefined ? {} : { replication: account(options.replication) }),
+    ...(options.relay === undefined ? {} : { relay: account(options.relay) }),
   }
 }
 

@@ -40,7 +40,9 @@ export class MonitorAlerts {
     this.#context = {
       cluster: alerts.cluster,
       monitor: config.name,
-      addresses: Object.fromEntries(databases.pair.map(({ name, address }) => [name, formatAddress(address)])),
+      addresses: Object.fromEntries(
+        [...databases.pair, ...databases.relays].map(({ name, address }) => [name, formatAddress(address)]),
+      ),
     }
     this.#alerts = new Alerts({
       // Into databases that somebody else looks after nothing is written.

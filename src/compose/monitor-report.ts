@@ -1,7 +1,7 @@
 import type { DatabaseFacts } from '../domain/database-control.ts'
 import type { ClusterReport, DatabaseReport } from '../domain/cluster-report.ts'
 import { formatPosition } from '../domain/position.ts'
-import type { MachineState } from '../monitor/machine-state.ts'
+import { everyDatabase, type MachineState } from '../monitor/machine-state.ts'
 import type { Monitor } from '../monitor/monitor.ts'
 import { View } from '../monitor/view.ts'
 
@@ -14,15 +14,18 @@ export interface ReportContext {
 /** What a monitor of a managed pair knows, for people and programs. */
 export function reportOf(monitor: Monitor, { addresses, actingMonitor, stuck }: ReportContext): ClusterReport {
   const { state, record, acting } = monitor
-  const databases = state.config.databases.map((name) => databaseReport(state, name, addresses[name] ?? ''))
-  const roleOf = (name: string): DatabaseReport['role'] =>
-    record === null ? 'unknown' : record.primary === name ? 'primary' : 'standby'
+  const databases = everyDatabase(state.config).map((name) => databaseReport(state, name, addresses[name] ?? ''))
+  const roleOf = (name: string): DatabaseReport['role'] => {
+    if (record === null) return 'unknown'
+    return record.primary === name ? 'primary' : record.standby === name ? 'standby' : 'relay'
+  }
   const primary = databases.find(({ name }) => name === record?.primary)
   const isReady =
     record?.stage === 'steady' &&
     record.mode === 'paired' &&
     primary?.readOnly === false &&
-    databases.every(({ answers }) => answers) &&
+    // A relay that is away keeps nobody here from anything.
+    databases.every(({ name, answers }) => answers || roleOf(name) === 'relay') &&
     state.memory.standbyBrokenSince === null
   return {
     monitor: state.config.self,
@@ -58,6 +61,7 @@ function databaseReport(state: MachineState, name: string, address: string): Dat
     position: facts === undefined ? null : formatPosition(facts.position),
     epoch: facts?.epoch ?? null,
     standbys: facts?.semiSync.clients ?? null,
+    source: facts?.replication === undefined ? null : formatSource(facts.replication.source),
     quarantined: bad !== undefined && bad.instance === facts?.instance ? bad.gtids : null,
   }
 }
@@ -66,4 +70,8 @@ function hasReported(state: MachineState, voter: string): boolean {
   const { leadership } = state
   if (leadership.kind !== 'acting' || leadership.chosen === null) return state.reports[voter] !== undefined
   return new View(state, leadership.chosen).reported(0).includes(voter)
+}
+
+function formatSource({ host, port }: { readonly host: string; readonly port: number }): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }

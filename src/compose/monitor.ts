@@ -97,7 +97,7 @@ class MonitorDaemon {
     this.#config = config
     this.#logger = logger
     this.#voter = voter
-    this.#databases = config.databases.pair.map((one) => managedDatabase(config, one))
+    this.#databases = entriesOf(config).map((one) => managedDatabase(config, one))
     this.#links = new Map(
       config.voters
         .filter(({ name }) => name !== config.name)
@@ -110,7 +110,7 @@ class MonitorDaemon {
           }),
         ]),
     )
-    const { timings, databases } = config
+    const { timings } = config
     const ask = async (to: string, request: VoterRequest): Promise<VoterReply> =>
       parseVoterReply(await this.#links.get(to)?.ask(request))
     this.#alerts = new MonitorAlerts({
@@ -129,7 +129,7 @@ class MonitorDaemon {
       config: machineConfig(config),
       databases: Object.fromEntries(this.#databases.map((one) => [one.name, one])),
       hosts: Object.fromEntries(
-        databases.pair.map(({ name, restartCommand, rebuildCommand }) => [
+        entriesOf(config).map(({ name, restartCommand, rebuildCommand }) => [
           name,
           new CommandHost({
             name,
@@ -182,7 +182,7 @@ class MonitorDaemon {
       report: () => this.#report(),
       roles: () =>
         managedRoles({
-          databases: this.#config.databases.pair.map((one) => one.name),
+          databases: entriesOf(this.#config).map((one) => one.name),
           known: this.#reader.known,
           seen: this.#monitor.state.seen,
           now: performance.now(),
@@ -217,9 +217,7 @@ class MonitorDaemon {
   #report(): ClusterReport {
     const { promised } = this.#voter.state
     return reportOf(this.#monitor, {
-      addresses: Object.fromEntries(
-        this.#config.databases.pair.map(({ name, address }) => [name, formatAddress(address)]),
-      ),
+      addresses: Object.fromEntries(entriesOf(this.#config).map(({ name, address }) => [name, formatAddress(address)])),
       actingMonitor: this.#monitor.acting ? this.#config.name : (promised?.monitor ?? null),
       stuck: this.#stuck,
     })
@@ -233,8 +231,8 @@ class MonitorDaemon {
   }
 
   #tailSource(name: string): Parameters<typeof readTail>[0] {
-    const { replicationUser: user, pair } = this.#config.databases
-    const entry = pair.find((one) => one.name === name)
+    const { replicationUser: user } = this.#config.databases
+    const entry = entriesOf(this.#config).find((one) => one.name === name)
     if (entry === undefined) throw new Error(`there is no database ${name}`)
     const password = this.#config.secrets.replicationPassword ?? ''
     return { target: targetOf(entry), account: { user, password }, serverId: readerId(this.#config.name) }
@@ -270,9 +268,10 @@ function machineConfig(config: LoadedMonitorConfig): MachineConfig {
     monitors: config.voters.filter(({ kind }) => kind === 'monitor').map(({ name }) => name),
     voters: config.voters.map(({ name }) => name),
     databases: [first.name, second.name],
-    targets: Object.fromEntries(config.databases.pair.map((one) => [one.name, targetOf(one)])),
+    relays: config.databases.relays.map(({ name, filtered }) => ({ name, filtered, sources: relaySources(config) })),
+    targets: Object.fromEntries(entriesOf(config).map((one) => [one.name, targetOf(one)])),
     hosts: Object.fromEntries(
-      config.databases.pair.map(({ name, restartCommand, rebuildCommand }) => [
+      entriesOf(config).map(({ name, restartCommand, rebuildCommand }) => [
         name,
         { restart: restartCommand !== undefined, rebuild: rebuildCommand !== undefined },
       ]),
@@ -281,17 +280,32 @@ function machineConfig(config: LoadedMonitorConfig): MachineConfig {
   }
 }
 
-type DatabaseEntry = LoadedMonitorConfig['databases']['pair'][number]
+type DatabaseEntry = Omit<LoadedMonitorConfig['databases']['pair'][number], 'relayAddress'>
+
+/** The pair, then the relays. */
+function entriesOf({ databases }: LoadedMonitorConfig): readonly DatabaseEntry[] {
+  return [...databases.pair, ...databases.relays]
+}
+
+function relaySources({ databases }: LoadedMonitorConfig): Record<string, DatabaseTarget> {
+  return Object.fromEntries(
+    databases.pair.map(({ name, address, relayAddress = address }) => [
+      name,
+      { host: relayAddress.host, port: relayAddress.port, adminPort: undefined },
+    ]),
+  )
+}
 
 function managedDatabase(config: LoadedMonitorConfig, entry: DatabaseEntry): ManagedDatabase {
-  const { user, replicationUser, engine } = config.databases
-  const { password, replicationPassword = '' } = config.secrets
+  const { user, replicationUser, relayUser, engine } = config.databases
+  const { password, replicationPassword = '', relayPassword } = config.secrets
   return new ManagedDatabase({
     name: entry.name,
     dialect: engine,
     address: targetOf(entry),
     account: { user, password },
     replication: { user: replicationUser, password: replicationPassword },
+    relay: relayPassword === undefined ? undefined : { user: relayUser, password: relayPassword },
   })
 }
 

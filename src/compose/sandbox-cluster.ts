@@ -179,7 +179,8 @@ function roleOf(
   if (view === undefined) return 'unknown'
   if (!view.readOnly) return (report?.primary ?? name) === name ? 'primary' : 'unknown'
   const { replication } = view
-  return replication?.receiver === 'connected' && replication.applier === 'running' ? 'standby' : 'unknown'
+  if (replication?.receiver !== 'connected' || replication.applier !== 'running') return 'unknown'
+  return report?.databases?.find((one) => one.name === name)?.role === 'relay' ? 'relay' : 'standby'
 }
 
 function localEndpoint(port: number): HttpEndpoint {

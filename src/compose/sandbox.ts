@@ -2,7 +2,7 @@ import type { Connection, RowDataPacket } from 'mysql2/promise'
 import { chosenRecord, readVote, roleArguments } from './recorded-role.ts'
 import { SandboxFolder } from '../sandbox/folder.ts'
 import { rotate } from '../sandbox/rotate.ts'
-import { monitorUser, nodeUser, replicationUser, voteFile } from '../sandbox/process-specs.ts'
+import { monitorUser, nodeUser, relayUser, replicationUser, voteFile } from '../sandbox/process-specs.ts'
 import { Sandbox } from '../sandbox/sandbox.ts'
 import { SandboxError } from '../sandbox/sandbox-error.ts'
 import {
@@ -40,14 +40,20 @@ export function composeSandbox(path: string, wishes: SandboxWishes, report: (mes
     )
   }
   const settings = { ...defaultSettings, ...former, ...wishes }
-  const { monitor, replication } = sandboxAccounts(folder)
+  if (settings.datacenters === 2 && settings.topology !== 'pair') {
+    throw new SandboxError('a second data centre follows the standby of a pair: --dc 2 goes with --topology pair')
+  }
+  if (former !== undefined && former.datacenters === 2 && settings.datacenters === 1) {
+    throw new SandboxError(`the sandbox in ${folder.path} has two data centres: choose another folder with --dir`)
+  }
+  const { monitor, replication, relay } = sandboxAccounts(folder)
   const plan = planOf(settings)
   const primary = (): string | undefined => recordedPrimary(folder, plan)
   return new Sandbox({
     folder,
     settings,
     ownCommand: ownCommand(),
-    accountStatements: serverAccountStatements(dialectOf(settings), { monitor, replication }),
+    accountStatements: serverAccountStatements(dialectOf(settings), { monitor, replication, relay }),
     initialize: initializer(folder),
     copy: copyDatabase,
     roleArguments: (name) => roleArguments(dialectOf(settings), { database: name, primary: primary() }),
@@ -76,6 +82,7 @@ export function sandboxAccounts(folder: SandboxFolder): Required<Accounts> {
     application: { user: 'whitehole_application', host, password: folder.secret('application') },
     monitor: { user: monitorUser, host, password: folder.secret('monitor') },
     replication: { user: replicationUser, host, password: folder.secret('replication') },
+    relay: { user: relayUser, host, password: folder.secret('relay') },
   }
 }
 

@@ -20,6 +20,7 @@ export type LoadedMonitorConfig = MonitorConfig & {
   readonly secrets: {
     readonly password: string
     readonly replicationPassword: string | undefined
+    readonly relayPassword: string | undefined
     readonly voters: string | undefined
     readonly token: string | undefined
     /** Of each of `alerts.webhooks`. */
@@ -37,6 +38,7 @@ export function loadMonitorConfig(file: string): LoadedMonitorConfig {
     secrets: {
       password: readSecret(file, config.databases.passwordFile, 'databases.passwordFile'),
       replicationPassword: secret(config.databases.replicationPasswordFile, 'databases.replicationPasswordFile'),
+      relayPassword: secret(config.databases.relayPasswordFile, 'databases.relayPasswordFile'),
       voters: secret(config.secretFile, 'secretFile'),
       token: secret(config.tokenFile, 'tokenFile'),
       webhooks: readAlertSecrets(config.alerts, dirname(file)),

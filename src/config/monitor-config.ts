@@ -13,6 +13,9 @@ const milliseconds = (least: number, most: number) => z.int().min(least).max(mos
 const databaseSchema = z.strictObject({
   name: name.describe('Never changes: it is in the record of who is primary.'),
   address: tcpAddressSchema.describe('Where clients and nodes reach it.'),
+  relayAddress: tcpAddressSchema
+    .optional()
+    .describe('Where relays of other data centres reach it, if that is not `address`.'),
   adminPort: z
     .int()
     .min(1)
@@ -37,6 +40,17 @@ const databaseSchema = z.strictObject({
     ),
 })
 
+const relaySchema = z.strictObject({
+  ...databaseSchema.omit({ relayAddress: true }).shape,
+  datacenter: name.describe('Where it is.'),
+  filtered: z
+    .boolean()
+    .default(false)
+    .describe(
+      'It replicates database `memcached` alone (`replicate-do-db=memcached`), as the nodes that follow it know too.',
+    ),
+})
+
 const databasesSchema = z
   .strictObject({
     takeover: z
@@ -47,6 +61,13 @@ const databasesSchema = z
       ),
     engine: z.enum(['mariadb', 'mysql']).default('mariadb').describe('Of all of them.'),
     pair: z.array(databaseSchema).min(1).max(8).describe('The databases: exactly two where they are managed.'),
+    relays: z
+      .array(relaySchema)
+      .max(8)
+      .default([])
+      .describe(
+        'Replicas in other data centres (docs/DATACENTERS.md). The monitors let them follow the standby, in `solo` the primary, and never make one the primary without a person.',
+      ),
     user: z.string().min(1).max(80).default('whitehole_monitor').describe('The account that `whitehole init` creates.'),
     passwordFile: z.string().min(1).describe('A file with its password.'),
     replicationUser: z
@@ -55,6 +76,14 @@ const databasesSchema = z
       .max(80)
       .default('whitehole_replication')
       .describe('With which a standby reads the log of the primary.'),
+    relayUser: z
+      .string()
+      .regex(/^[A-Za-z0-9_.-]{1,80}$/, 'must be 1 to 80 characters of A-Z a-z 0-9 _ . -')
+      .default('whitehole_relay')
+      .describe(
+        'With which a relay reads the log of the standby. It must be nobody else’s account, and has no right but `REPLICATION SLAVE`: a primary that waits for its standby refuses it.',
+      ),
+    relayPasswordFile: z.string().min(1).optional().describe('A file with its password.'),
     replicationPasswordFile: z.string().min(1).optional().describe('A file with its password.'),
   })
   .describe('The databases that are watched.')
@@ -146,6 +175,10 @@ export const monitorConfigSchema = z
     if (config.databases.pair.length !== 2) complain(['databases', 'pair'], 'a managed pair has two databases')
     if (config.databases.replicationPasswordFile === undefined)
       complain(['databases', 'replicationPasswordFile'], 'is missing')
+    const { pair, relays, relayPasswordFile } = config.databases
+    if (relays.length > 0 && relayPasswordFile === undefined) complain(['databases', 'relayPasswordFile'], 'is missing')
+    const databases = [...pair, ...relays].map((one) => one.name)
+    if (new Set(databases).size !== databases.length) complain(['databases', 'relays'], 'one name stands there twice')
     if (config.secretFile === undefined) complain(['secretFile'], 'is missing')
     const names = config.voters.map((voter) => voter.name)
     if (new Set(names).size !== names.length) complain(['voters'], 'one name stands there twice')

@@ -11,8 +11,9 @@ export const nodeVoterSchema = z
           address: tcpAddressSchema.describe('Where this node looks whether it lives.'),
         }),
       )
-      .length(2)
-      .describe('The databases of the pair.'),
+      .min(2)
+      .max(10)
+      .describe('The databases of the pair, and relays that may become the primary.'),
     secretFile: z
       .string()
       .min(1)

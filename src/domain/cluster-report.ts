@@ -26,7 +26,7 @@ export interface ClusterReport {
 export interface DatabaseReport {
   readonly name: string
   readonly address: string
-  readonly role: 'primary' | 'standby' | 'member' | 'unknown'
+  readonly role: 'primary' | 'standby' | 'relay' | 'member' | 'unknown'
   readonly answers: boolean
   /** Why it does not answer; what its replication complains of. */
   readonly detail: string
@@ -36,6 +36,8 @@ export interface DatabaseReport {
   /** Semi-synchronous standbys attached. */
   readonly standbys: number | null
   readonly quarantined: string | null
+  /** Whom it replicates from, `host:port`; null where from nobody, or it is not known. */
+  readonly source: string | null
 }
 
 export interface VoterEntry {

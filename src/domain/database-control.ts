@@ -136,7 +136,8 @@ export interface LockedDatabase {
 
   /**
    * Ends every reader of this database's log but its standby (nodes, relays that are to follow the standby): what follows a
-   * primary in `paired` would see what the standby may never get. Readers that come later see semi-sync enabled and leave by themselves.
+   * primary in `paired` would see what the standby may never get. Nodes that come later see semi-sync enabled and leave by themselves; relays are
+   * refused for as long as it is.
    */
   evictReaders(timeoutMilliseconds: number): Promise<void>
 
@@ -181,14 +182,20 @@ export interface LockedDatabase {
    */
   follow(source: DatabaseTarget, timeoutMilliseconds: number): Promise<void>
 
+  /**
+   * The same as a relay: asynchronous, with the relays' account, from its own place on (a filtered one has executed more than its log
+   * holds). What it has received and not applied is thrown away: nobody was told that it has it, and the source has it too.
+   */
+  followAsRelay(source: DatabaseTarget, timeoutMilliseconds: number): Promise<void>
+
   /** On whoever is followed: without a trace in the log, with CONNECTION ADMIN so that it gets in where connections are used up. */
   ensureReplicationAccount(timeoutMilliseconds: number): Promise<void>
 
   /** Waits until its own log covers the position. Rejects with `timed-out` and keeps the lock. */
   waitForPosition(position: Position, timeoutMilliseconds: number): Promise<void>
 
-  /** What it has and the primary does not, by both `history`s. */
-  compareHistory(primary: DatabaseFacts): Promise<HistoryVerdict>
+  /** What it has and the primary does not, by both `history`s. `filtered`: its log holds less than it has executed, by right. */
+  compareHistory(primary: DatabaseFacts, given?: { readonly filtered: boolean }): Promise<HistoryVerdict>
 
   /** Lets the lock go; nothing that was done is undone. */
   release(): void

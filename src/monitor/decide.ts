@@ -3,9 +3,10 @@ import type { DatabaseFacts } from '../domain/database-control.ts'
 import { covers } from '../domain/position.ts'
 import { type Decision, run, succession, wait } from './decision.ts'
 import { firstRecord } from './first-record.ts'
-import type { MachineState } from './machine-state.ts'
+import { everyDatabase, type MachineState } from './machine-state.ts'
 import { type Operation, operationKey } from './operations.ts'
 import { rejoin } from './rejoin.ts'
+import { attendRelays } from './relays.ts'
 import { takeOver } from './take-over.ts'
 import { View } from './view.ts'
 
@@ -16,7 +17,8 @@ import { View } from './view.ts'
 export function decide(state: MachineState, record: ClusterRecord | null): Decision {
   if (record === null) return firstRecord(state)
   const view = new View(state, record)
-  return forced(view) ?? stray(view) ?? byStage(view)
+  const decision = forced(view) ?? stray(view) ?? byStage(view)
+  return decision.kind === 'wait' ? (attendRelays(view) ?? wait) : decision
 }
 
 function byStage(view: View): Decision {
@@ -39,7 +41,7 @@ function forced(view: View): Decision | undefined {
   const facts = view.facts(to)
   if (record.primary === to && record.stage === 'opening') return undefined
   if (facts === undefined) {
-    if (now - request.at < state.config.timings.freshMilliseconds) return wait
+    if (now - request.at < patienceMilliseconds(view, to)) return wait
     return { kind: 'refuse-request', why: `${to} does not answer, so it can't become the primary` }
   }
   if (record.primary === to && !facts.readOnly) return { kind: 'fulfil-request', text: `${to} is the primary` }
@@ -51,9 +53,15 @@ function forced(view: View): Decision | undefined {
   }
 }
 
+/** A relay is far: one look takes longer, and what was under way there had to be called off. */
+function patienceMilliseconds({ state }: View, database: string): number {
+  const { relays = [], timings } = state.config
+  return relays.some(({ name }) => name === database) ? 4 * timings.freshMilliseconds : timings.freshMilliseconds
+}
+
 /** Writable without being the recorded primary: it can't acknowledge in `paired`, but nobody should be left to try. */
 function stray(view: View): Decision | undefined {
-  for (const database of view.state.config.databases) {
+  for (const database of everyDatabase(view.state.config)) {
     const facts = view.facts(database)
     if (database === view.record.primary || facts === undefined || facts.readOnly) continue
     // A fence that is pending shows as writable: asked once for each life of the server.

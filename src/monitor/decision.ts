@@ -21,16 +21,15 @@ export function succession(
   { state, record }: View,
   next: Pick<ClusterRecord, 'primary' | 'mode' | 'cause'> & { promotion: string },
 ): ClusterRecord {
-  const [first, second] = state.config.databases
+  const standby = standbyOf(state.config.databases, record, next.primary)
   parsePlace(next.promotion)
   return {
     ...next,
     epoch: record.epoch + 1,
-    standby: next.primary === first ? second : first,
+    standby,
     stage: 'opening',
     instance: null,
-    // A former primary has everything in its own log.
-    standbyInstance: next.primary === record.primary ? record.standbyInstance : record.instance,
+    standbyInstance: knownInstance(record, { ...next, standby }),
     former:
       next.primary === record.primary
         ? record.former
@@ -40,4 +39,20 @@ export function succession(
 
 export function run(view: View, operation: Operation): Decision {
   return view.mayRun(operationKey(operation)) ? { kind: 'run', operation } : wait
+}
+
+/** The other one of the pair; of a relay, the one that was standby before. */
+function standbyOf([first, second]: readonly [string, string], record: ClusterRecord, primary: string): string {
+  if (primary === first) return second
+  if (primary === second) return first
+  return record.standby === second ? second : first
+}
+
+/** A former primary has everything in its own log. Of a third one nothing is known until it is paired. */
+function knownInstance(
+  record: ClusterRecord,
+  next: { readonly primary: string; readonly standby: string },
+): string | null {
+  if (next.standby === record.primary) return record.instance
+  return next.standby === record.standby && next.primary === record.primary ? record.standbyInstance : null
 }

@@ -4,6 +4,7 @@ import {
   DatabaseControlError,
   type DatabaseFacts,
   type DatabaseHost,
+  type DatabaseTarget,
   type LockedDatabase,
 } from '../domain/database-control.ts'
 import { describeError } from '../domain/errors.ts'
@@ -14,6 +15,8 @@ import type { Operation, OperationResult, OperationValue } from './operations.ts
 export interface ExecutorParts {
   readonly databases: Readonly<Record<string, DatabaseControl>>
   readonly hosts: Readonly<Record<string, DatabaseHost>>
+  /** Where each relay reaches each database, if that is not the database's address. */
+  readonly relaySources?: Readonly<Record<string, Readonly<Record<string, DatabaseTarget>>>>
   /** Asks the voters: does a majority still know of no higher ballot? */
   readonly confirm: (ballot: Ballot, signal: AbortSignal) => Promise<boolean>
   readonly timeouts: ExecutorTimeouts
@@ -154,6 +157,12 @@ class Work {
     return control
   }
 
+  /** Where a relay finds its source. */
+  addressFor(relay: string, source: string): DatabaseTarget {
+    const address = this.#parts.relaySources?.[relay]?.[source] ?? this.control(source).address
+    return { ...address, adminPort: undefined }
+  }
+
   host(name: string): DatabaseHost {
     const host = this.#parts.hosts[name]
     if (host === undefined) throw new Error(`nothing is known about how to restart ${name}`)
@@ -218,6 +227,8 @@ async function carryOut(work: Work, operation: Operation): Promise<OperationValu
       return unpair(work, operation.database)
     case 'attach':
       return attach(work, operation)
+    case 'attach-relay':
+      return attachRelay(work, operation)
     case 'hand-over':
       return handOver(work, operation)
     case 'freeze':
@@ -342,6 +353,33 @@ async function attach(work: Work, operation: Extract<Operation, { kind: 'attach'
   if (anew) await s.stopReceiving(stepMilliseconds)
   await s.follow(work.control(primary).address, work.timeouts.drainMilliseconds)
   return {}
+}
+
+async function attachRelay(
+  work: Work,
+  operation: Extract<Operation, { kind: 'attach-relay' }>,
+): Promise<OperationValue> {
+  const { relay, source, primary, filtered } = operation
+  const [r, s] = await work.lock(relay, source)
+  if (r === undefined || s === undefined) return {}
+  // Under the lock of the source: nobody makes it a primary that waits before we are done.
+  const { semiSync } = await work.facts(source)
+  if (semiSync.primaryEnabled) throw new Error(`${source} waits for its standby: no relay may read its log`)
+  const { instance, replication } = await work.facts(relay)
+  let verdict = await r.compareHistory(await work.facts(primary), { filtered })
+  if (verdict.kind === 'contained' && lostItsPlace(replication?.error ?? '')) {
+    verdict = { kind: 'errant', gtids: replication?.error ?? '', cure: 'rebuild' }
+  }
+  if (verdict.kind === 'errant') return { errant: { gtids: verdict.gtids, cure: verdict.cure }, instance }
+  await work.pass('before-repoint')
+  // Many questions, each of them across the link.
+  await r.followAsRelay(work.addressFor(relay, source), work.timeouts.drainMilliseconds)
+  return {}
+}
+
+/** Its source has purged what it lacks (1236). */
+function lostItsPlace(error: string): boolean {
+  return /\b1236\b|purged|could not find the master (binlog|position)/i.test(error)
 }
 
 async function handOver(

@@ -2,7 +2,7 @@ import { type ClusterRecord, formatPlace } from '../domain/cluster-record.ts'
 import type { DatabaseFacts } from '../domain/database-control.ts'
 import { covers } from '../domain/position.ts'
 import { type Decision, wait } from './decision.ts'
-import type { MachineState } from './machine-state.ts'
+import { everyDatabase, type MachineState } from './machine-state.ts'
 import { operationKey } from './operations.ts'
 
 /**
@@ -44,12 +44,17 @@ export function firstRecord(state: MachineState): Decision {
   }
 }
 
+const epochLeap = 1000
+
 function propose(state: MachineState, primary: string): Decision {
   const [first, second] = state.config.databases
   const facts = factsOf(state, primary)
-  const epochs = [first, second].map((name) => factsOf(state, name)?.epoch ?? 0)
+  const seen = everyDatabase(state.config).map((name) => factsOf(state, name))
+  const epochs = seen.map((one) => one?.epoch ?? 0)
+  // A pair that can't be seen may go on for a while without us: its epochs must not reach ours.
+  const leap = [first, second].includes(primary) ? 1 : epochLeap
   const record: ClusterRecord = {
-    epoch: Math.max(...epochs) + 1,
+    epoch: Math.max(...epochs) + leap,
     primary,
     standby: primary === first ? second : first,
     mode: 'solo',

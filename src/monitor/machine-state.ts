@@ -53,13 +53,24 @@ export const timingsDefault: Timings = {
   antiFlapMilliseconds: 10_000,
 }
 
+export interface RelayConfig {
+  readonly name: string
+  /** It replicates our database alone. */
+  readonly filtered: boolean
+  /** Where it reaches each database of the pair. */
+  readonly sources: Readonly<Record<string, DatabaseTarget>>
+}
+
 export interface MachineConfig {
   readonly self: string
   /** In the order of the configuration: the first ones stand in first. */
   readonly monitors: readonly string[]
   /** Monitors and nodes; this monitor among them. */
   readonly voters: readonly string[]
+  /** The pair: primary and standby, save after a relay was made the primary by force. */
   readonly databases: readonly [string, string]
+  /** Replicas in other data centres; none of them becomes the primary without a person. */
+  readonly relays?: readonly RelayConfig[]
   /** Where each database is, as a standby names its source. */
   readonly targets: Readonly<Record<string, DatabaseTarget>>
   /** What can be done to a database's process without a person. */
@@ -213,4 +224,8 @@ export const emptyMemory: Memory = {
   retryAt: {},
   takeover: null,
   told: {},
+}
+
+export function everyDatabase({ databases, relays = [] }: MachineConfig): readonly string[] {
+  return [...databases, ...relays.map(({ name }) => name)]
 }

@@ -7,6 +7,7 @@ import {
   type Acting,
   type Command,
   emptyMemory,
+  everyDatabase,
   type MachineConfig,
   type MachineEvent,
   type MachineState,
@@ -100,7 +101,7 @@ class Draft {
     const { self } = this.state.config
     if (is.kind === 'acting' && was.kind !== 'acting') {
       // Whatever was seen before may be older than what the former one did.
-      const validFrom = Object.fromEntries(this.state.config.databases.map((name) => [name, this.state.now]))
+      const validFrom = Object.fromEntries(everyDatabase(this.state.config).map((name) => [name, this.state.now]))
       this.state = { ...this.state, validFrom, seen: {}, memory: { ...emptyMemory, stageSince: this.state.now } }
       this.#tell({ kind: 'acting', monitor: self })
     }
@@ -185,7 +186,7 @@ class Draft {
     }
     this.#remember({ told: { ...memory.told, [key]: '' } })
     // It takes a moment until the standby is seen to follow.
-    if (operation.kind === 'attach') {
+    if (operation.kind === 'attach' || operation.kind === 'attach-relay') {
       this.#remember({ retryAt: { ...memory.retryAt, [key]: now + 2 * config.timings.retryMilliseconds } })
     }
     this.#succeeded(operation, result.value)
@@ -231,6 +232,10 @@ class Draft {
           const { epoch } = record
           this.#tell({ kind: 'tail-lost', database: operation.standby, epoch, tail: value.tail })
         }
+        return
+      case 'attach-relay':
+        // A relay that follows is nothing to tell.
+        if (value.errant !== undefined) this.#attached(operation.relay, value)
         return
       case 'fence':
         this.#remember({ fenced: { ...memory.fenced, [operation.database]: value.instance ?? '' } })
@@ -353,7 +358,7 @@ class Draft {
     }
     const { leadership, config } = this.state
     if (leadership.kind !== 'acting') return refuse('this monitor does not act')
-    if (!config.databases.includes(request.to)) return refuse(`there is no database ${request.to}`)
+    if (!everyDatabase(config).includes(request.to)) return refuse(`there is no database ${request.to}`)
     if (this.state.request !== null) return refuse('another change is under way')
     this.state = { ...this.state, request: { ...request, at: this.state.now } }
   }

@@ -5,7 +5,14 @@ import { type Ballot, majorityOf } from './ballot.ts'
 import { decide } from './decide.ts'
 import { Executor, type ExecutorParts, type ExecutorTimeouts } from './executor.ts'
 import { step, startMachine } from './machine.ts'
-import type { Command, MachineConfig, MachineEvent, MachineState, OperatorRequest } from './machine-state.ts'
+import {
+  type Command,
+  everyDatabase,
+  type MachineConfig,
+  type MachineEvent,
+  type MachineState,
+  type OperatorRequest,
+} from './machine-state.ts'
 import { type Operation, operationKey } from './operations.ts'
 import { plannedChange, requestedChange } from './planned-change.ts'
 import type { Voter } from './voter.ts'
@@ -42,6 +49,8 @@ export interface MonitorParts {
 
 const tickMilliseconds = 100
 const confirmMilliseconds = 1000
+/** For a first look across a slow link: connection, handshake, questions. */
+const farMilliseconds = 3000
 
 /** Feeds the machine with what happens, and does what it says. Decides nothing. */
 export class Monitor {
@@ -59,8 +68,10 @@ export class Monitor {
   constructor(parts: MonitorParts) {
     this.#parts = parts
     const { databases, hosts, executorTimeouts: timeouts, passing, readTail } = parts
+    const relays = parts.config.relays ?? []
     this.#executor = new Executor({
       databases,
+      relaySources: Object.fromEntries(relays.map(({ name, sources }) => [name, sources])),
       hosts,
       timeouts,
       confirm: (ballot) => this.#confirm(ballot),
@@ -89,7 +100,7 @@ export class Monitor {
 
   start(): void {
     this.#every(tickMilliseconds, () => this.#feed({ kind: 'tick', now: this.#now() }))
-    for (const database of this.#parts.config.databases) {
+    for (const database of everyDatabase(this.#parts.config)) {
       this.#every(this.#parts.probe.everyMilliseconds, () => this.#probe(database))
       this.#probe(database)
     }
@@ -200,7 +211,9 @@ export class Monitor {
     if (this.#probing.has(database) && !again) return
     const startedAt = this.#now()
     if (!again) this.#probing.add(database)
-    void control.probe(this.#parts.probe.timeoutMilliseconds).then((sight) => {
+    const isFar = this.#parts.config.relays?.some(({ name }) => name === database) === true
+    const timeout = isFar ? farMilliseconds : this.#parts.probe.timeoutMilliseconds
+    void control.probe(timeout).then((sight) => {
       if (!again) this.#probing.delete(database)
       const at = this.#now()
       this.#parts.voter.observe(database, { startedAt, at, result: sight.answers ? 'answers' : sight.kind })

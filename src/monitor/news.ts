@@ -1,5 +1,7 @@
 import type { ClusterEvent } from '../domain/cluster-record.ts'
 import type { DatabaseFacts } from '../domain/database-control.ts'
+import { everyDatabase } from './machine-state.ts'
+import { relaysOf } from './relays.ts'
 import type { View } from './view.ts'
 
 /** Something whose state is told when it changes; the empty state is the usual one. */
@@ -16,7 +18,8 @@ export function newsOf(view: View): readonly News[] {
   return [
     ...ofPrimary(view, primary),
     ofStandby(view),
-    ...view.state.config.databases.map((name) => ofDisk(view, name)),
+    ...relaysOf(view).map((name) => ofRelay(view, name)),
+    ...everyDatabase(view.state.config).map((name) => ofDisk(view, name)),
   ]
 }
 
@@ -46,6 +49,25 @@ function ofStandby({ state, record }: View): News {
     state: isBroken ? record.standby : '',
     event: isBroken ? { kind: 'standby-lost', database: record.standby } : undefined,
   }
+}
+
+const relaySilentMilliseconds = 10_000
+
+/** Its nodes are read on, and grow old. */
+function ofRelay(view: View, name: string): News {
+  const about = `relay ${name}`
+  const facts = view.facts(name)
+  const was = view.state.memory.told[about] ?? ''
+  const { receiver, applier, error } = facts?.replication ?? {}
+  if (receiver === 'connected' && applier === 'running') return { about, state: '', event: undefined }
+  // It has just been repointed, or its link comes and goes.
+  const heardAt = view.state.memory.heard[name]?.at ?? view.state.memory.stageSince
+  if (view.now - heardAt < relaySilentMilliseconds) return { about, state: was, event: undefined }
+  const isSilent = facts === undefined && view.state.sightings[name]?.state !== 'lost'
+  if (isSilent || view.record.stage !== 'steady') return { about, state: was, event: undefined }
+  const why =
+    facts === undefined ? 'it does not answer' : error === undefined || error === '' ? 'it is not connected' : error
+  return { about, state: 'away', event: { kind: 'alarm', about, detail: `${name} does not follow: ${why}` } }
 }
 
 function ofDisk(view: View, name: string): News {

@@ -25,6 +25,14 @@ export type Operation =
       /** Where its own part of the log ended (`formatPlace`), if it was primary before: what it has beyond is read before it goes. */
       readonly until: string | null
     }
+  /** Let a relay follow a source that is no primary in `paired`. Result: as of `attach`. */
+  | {
+      readonly kind: 'attach-relay'
+      readonly relay: string
+      readonly source: string
+      readonly primary: string
+      readonly filtered: boolean
+    }
   /** Stop writes on the primary and let the standby catch up. Result: where the log ends. */
   | { readonly kind: 'hand-over'; readonly primary: string; readonly standby: string }
   /** Writable without being opened (wrong settings of a restarted server). */
@@ -59,7 +67,9 @@ export function trackOf({ kind }: Operation): Track {
 
 export function databasesOf(operation: Operation): readonly string[] {
   if ('database' in operation) return [operation.database]
-  return [operation.primary, operation.standby]
+  return operation.kind === 'attach-relay'
+    ? [operation.source, operation.relay]
+    : [operation.primary, operation.standby]
 }
 
 export function operationKey(operation: Operation): string {

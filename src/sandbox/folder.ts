@@ -15,7 +15,7 @@ import type { z } from 'zod'
 import { SandboxError } from './sandbox-error.ts'
 import { type SandboxSettings, sandboxSettingsSchema } from './topology.ts'
 
-export type SecretName = 'replication' | 'node' | 'application' | 'monitor' | 'voters' | 'token'
+export type SecretName = 'replication' | 'relay' | 'node' | 'application' | 'monitor' | 'voters' | 'token'
 
 /** The longest name below the folder is a database's socket, and the kernel takes 107 bytes. */
 const folderBytesMax = 107 - '/control.sock'.length

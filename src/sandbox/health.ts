@@ -16,6 +16,8 @@ export function probeOf(plan: SandboxPlan, folder: SandboxFolder, name: string):
   if (node !== undefined) return { kind: 'http', port: node.httpPort, path: '/healthz' }
   const monitor = plan.monitors.find((candidate) => candidate.name === name)
   if (monitor !== undefined) return { kind: 'http', port: monitor.httpPort, path: '/healthz' }
+  const [route] = plan.link?.name === name ? plan.link.routes : []
+  if (route !== undefined) return { kind: 'tcp', port: route.port }
   const memcached = plan.memcacheds.find((candidate) => candidate.name === name)
   if (memcached !== undefined) return { kind: 'tcp', port: memcached.port }
   return { kind: 'unix', path: folder.databaseSocket(name) }

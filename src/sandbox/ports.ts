@@ -13,7 +13,7 @@ export async function requireFreePorts(wanted: readonly { port: number; name: st
   if (taken.length === 0) return
   const shown = taken.slice(0, 3).join(', ') + (taken.length > 3 ? `, and ${taken.length - 3} more` : '')
   throw new SandboxError(
-    `port ${shown}: stop that, or choose other ports with --base-port B (this sandbox uses B+11 to B+79)`,
+    `port ${shown}: stop that, or choose other ports with --base-port B (this sandbox uses B to B+79, with two data centres to B+182)`,
   )
 }
 

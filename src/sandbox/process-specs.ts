@@ -10,6 +10,7 @@ import type { ProcessSpec } from './supervised-process.ts'
 import {
   type DatabasePlan,
   dialectOf,
+  type LinkPlan,
   type MemcachedPlan,
   type MonitorPlan,
   mysqldOf,
@@ -126,13 +127,17 @@ export function monitorConfigText(
     databases: {
       takeover: 'managed',
       engine: dialectOf(settings),
-      pair: whole.databases.map(({ name, port, extraPort }) => ({
-        name,
-        address: `${loopback}:${port}`,
-        adminPort: extraPort,
-        restartCommand: hostCommand('restart', name),
-        rebuildCommand: hostCommand('rebuild', name),
-      })),
+      pair: whole.databases
+        .filter(({ isRelay }) => !isRelay)
+        .map(({ name, port, extraPort, farPort }) => ({
+          name,
+          address: `${loopback}:${port}`,
+          ...(whole.link === undefined ? {} : { relayAddress: `${loopback}:${farPort}` }),
+          adminPort: extraPort,
+          restartCommand: hostCommand('restart', name),
+          rebuildCommand: hostCommand('rebuild', name),
+        })),
+      ...(whole.link === undefined ? {} : relaysOfMonitor(folder, whole, hostCommand)),
       user: monitorUser,
       passwordFile: folder.secretFile('monitor'),
       replicationUser,
@@ -153,19 +158,69 @@ export function monitorConfigText(
   return stringify(config)
 }
 
+function relaysOfMonitor(
+  folder: SandboxFolder,
+  { databases }: SandboxPlan,
+  hostCommand: (action: string, name: string) => string,
+): Pick<MonitorConfigInput['databases'], 'relays' | 'relayUser' | 'relayPasswordFile'> {
+  return {
+    relays: databases
+      .filter(({ isRelay }) => isRelay)
+      .map(({ name, datacenter, farPort, farExtraPort }) => ({
+        name,
+        datacenter,
+        address: `${loopback}:${farPort}`,
+        adminPort: farExtraPort,
+        rebuildCommand: hostCommand('rebuild', name),
+      })),
+    relayUser,
+    relayPasswordFile: folder.secretFile('relay'),
+  }
+}
+
+/** The ports of a database as that data centre reaches it. */
+function portFrom(datacenter: string, database: DatabasePlan): number {
+  return database.datacenter === datacenter ? database.port : database.farPort
+}
+
+/** Starts the link: what crosses between the data centres, so much later each way. */
+export function linkSpec(
+  folder: SandboxFolder,
+  plan: LinkPlan,
+  given: { own: OwnCommand; delayMilliseconds: number },
+): ProcessSpec {
+  const { own, delayMilliseconds } = given
+  const routes = plan.routes.map(({ port, to }) => `${port}:${to}`)
+  return {
+    name: plan.name,
+    command: own.command,
+    // The folder is named so that its processes are found by it.
+    args: [...own.args, 'sandbox', 'link', '--dir', folder.path, '--delay', String(delayMilliseconds), ...routes],
+    folder: folder.of(plan.name),
+    stopSeconds: 5,
+  }
+}
+
 function shellQuoted(text: string): string {
   return `'${text.replaceAll("'", "'\\''")}'`
 }
 
 /** The same configuration as a node anywhere has; a good example to start from. */
 export function nodeConfigText(folder: SandboxFolder, plan: NodePlan, whole: SandboxPlan): string {
+  const home = whole.databases.filter(({ isRelay }) => !isRelay)
   const config: NodeConfigInput = {
     name: plan.name,
     datacenter: plan.datacenter,
     dataDirectory: join(folder.of(plan.name), 'data'),
     databases: {
-      topology: whole.databases.length > 1 ? 'pair' : 'single',
-      addresses: whole.databases.map(({ port }) => `${loopback}:${port}`),
+      topology: home.length > 1 ? 'pair' : 'single',
+      addresses: home.map((database) => `${loopback}:${portFrom(plan.datacenter, database)}`),
+      relays: whole.databases
+        .filter(({ isRelay }) => isRelay)
+        .map((database) => ({
+          address: `${loopback}:${portFrom(plan.datacenter, database)}`,
+          datacenter: database.datacenter,
+        })),
       user: nodeUser,
       passwordFile: folder.secretFile('node'),
     },
@@ -183,7 +238,10 @@ export function nodeConfigText(folder: SandboxFolder, plan: NodePlan, whole: San
 
 function voterConfig(folder: SandboxFolder, { databases }: SandboxPlan): NodeConfigInput['voter'] {
   return {
-    databases: databases.map(({ name, port }) => ({ name, address: `${loopback}:${port}` })),
+    databases: databases.map((database) => ({
+      name: database.name,
+      address: `${loopback}:${portFrom('dc1', database)}`,
+    })),
     secretFile: folder.secretFile('voters'),
   }
 }
@@ -195,5 +253,7 @@ export function voteFile(folder: SandboxFolder, voter: string): string {
 
 export const monitorUser = 'whitehole_monitor'
 export const replicationUser = 'whitehole_replication'
+
+export const relayUser = 'whitehole_relay'
 
 export const nodeUser = 'whitehole_node'

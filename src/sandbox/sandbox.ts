@@ -15,6 +15,7 @@ import {
   databaseInitFile,
   databaseLog,
   databaseSpec,
+  linkSpec,
   memcachedSpec,
   monitorConfigText,
   monitorSpec,
@@ -131,7 +132,8 @@ export class Sandbox {
     for (const spec of specs) this.#processes.set(spec.name, new SupervisedProcess(spec, this.#onChange))
     this.#control = await ControlServer.listen(folder.controlSocket, async (request) => this.#answer(request))
     this.#watchFolder()
-    this.#startAll([...this.plan.databases, ...this.plan.memcacheds])
+    const { link } = this.plan
+    this.#startAll([...(link === undefined ? [] : [link]), ...this.plan.databases, ...this.plan.memcacheds])
     this.#keeper?.start()
     // Nodes before there is a schema: they are voters.
     if (this.#keeper === undefined) this.#startDaemons()
@@ -183,6 +185,7 @@ export class Sandbox {
     for (const group of [this.plan.monitors, this.plan.nodes, this.plan.memcacheds]) await this.#stopAll(group)
     await this.#stopAll(this.plan.databases.filter(({ name }) => name !== primary?.name))
     await this.#stopAll(this.plan.databases)
+    if (this.plan.link !== undefined) await this.#stopAll([this.plan.link])
     for (const link of this.#links) link.close()
     await this.#control?.close()
     if (this.#release !== undefined) removeIdentity(this.#options.folder.of('supervisor'))
@@ -282,7 +285,10 @@ export class Sandbox {
 
   #specs(): ProcessSpec[] {
     const { folder, settings, ownCommand, roleArguments } = this.#options
+    const { link } = this.plan
+    const given = { own: ownCommand, delayMilliseconds: settings.linkDelayMilliseconds }
     return [
+      ...(link === undefined ? [] : [linkSpec(folder, link, given)]),
       ...this.plan.databases.map((database) => databaseSpec(folder, database, { settings, roleArguments })),
       ...this.plan.monitors.map((monitor) => monitorSpec(folder, monitor, ownCommand)),
       ...this.plan.memcacheds.map((memcached) => memcachedSpec(folder, memcached, settings)),

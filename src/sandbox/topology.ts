@@ -7,7 +7,7 @@ export const sandboxSettingsSchema = z.strictObject({
   basePort: z
     .int()
     .min(1024)
-    .max(65_535 - 80),
+    .max(65_535 - 200),
   nodes: z.int().min(1).max(9),
   topology: z.enum(['pair', 'single']),
   /** `mariadb` is the installed one; `mysql:` goes before the path of a mysqld. */
@@ -17,6 +17,9 @@ export const sandboxSettingsSchema = z.strictObject({
     .default('mariadb'),
   /** Of each memcached. */
   memoryMebibytes: z.int().min(8).max(1_000_000),
+  datacenters: z.int().min(1).max(2).default(1),
+  /** Of each byte between the data centres, each way. */
+  linkDelayMilliseconds: z.int().min(0).max(10_000).default(0),
 })
 
 export type SandboxSettings = z.output<typeof sandboxSettingsSchema>
@@ -28,6 +31,8 @@ export const defaultSettings: SandboxSettings = {
   topology: 'pair',
   engine: 'mariadb',
   memoryMebibytes: 64,
+  datacenters: 1,
+  linkDelayMilliseconds: 0,
 }
 
 export const namespacesAtStart = ['default', 'sessions', 'catalog'] as const
@@ -48,6 +53,14 @@ export interface SandboxPlan {
   readonly nodes: readonly NodePlan[]
   /** None where there is nothing to decide: one database. */
   readonly monitors: readonly MonitorPlan[]
+  /** Between two data centres; undefined where there is one. */
+  readonly link: LinkPlan | undefined
+}
+
+/** Carries what crosses from one data centre to the other, save what nodes ask each other. */
+export interface LinkPlan {
+  readonly name: string
+  readonly routes: readonly { readonly port: number; readonly to: number }[]
 }
 
 export interface MonitorPlan {
@@ -62,6 +75,10 @@ export interface DatabasePlan {
   readonly port: number
   /** For replication and monitoring, so that waiting writers can't lock them out. */
   readonly extraPort: number
+  readonly isRelay: boolean
+  /** The same two as the other data centre reaches them. */
+  readonly farPort: number
+  readonly farExtraPort: number
 }
 
 export interface MemcachedPlan {
@@ -80,35 +97,72 @@ export interface NodePlan {
   readonly sessionsPort: number
 }
 
-const datacenter = 'dc1'
+/** How far the ports of the second data centre are from those of the first. */
+const step = 100
 
-export function planOf({ basePort, nodes, topology }: SandboxSettings): SandboxPlan {
+export function planOf(settings: SandboxSettings): SandboxPlan {
+  const { basePort, nodes, topology, datacenters } = settings
+  const homeDatabases = topology === 'pair' ? 2 : 1
+  const isDouble = datacenters === 2
+  const databases = [
+    ...numbers(homeDatabases).map((number) => databasePlan(basePort, { number, slot: number, isRelay: false })),
+    ...(isDouble ? [databasePlan(basePort, { number: homeDatabases + 1, slot: 1, isRelay: true })] : []),
+  ]
+  const nodePlans = [
+    ...numbers(nodes).map((slot) => nodePlan(basePort, { number: slot, slot, datacenter: 'dc1' })),
+    ...(isDouble
+      ? numbers(nodes).map((slot) => nodePlan(basePort + step, { number: nodes + slot, slot, datacenter: 'dc2' }))
+      : []),
+  ]
   return {
-    databases: numbers(topology === 'pair' ? 2 : 1).map((number) => ({
-      name: `db${number}`,
-      datacenter,
-      serverId: number,
-      port: basePort + 40 + number,
-      extraPort: basePort + 50 + number,
-    })),
-    memcacheds: numbers(nodes).map((number) => ({ name: `memcached${number}`, port: basePort + 30 + number })),
-    nodes: numbers(nodes).map((number) => ({
-      name: `node${number}`,
-      datacenter,
-      mainPort: basePort + 10 + number,
-      httpPort: basePort + 20 + number,
-      memcachedName: `memcached${number}`,
-      memcachedPort: basePort + 30 + number,
-      keyPrefixPort: basePort + 60 + number,
-      sessionsPort: basePort + 70 + number,
-    })),
+    databases,
+    memcacheds: nodePlans.map(({ memcachedName, memcachedPort }) => ({ name: memcachedName, port: memcachedPort })),
+    nodes: nodePlans,
     monitors: topology === 'pair' ? [{ name: 'monitor', httpPort: basePort }] : [],
+    link: isDouble ? { name: 'link', routes: databases.flatMap(routesTo) } : undefined,
+  }
+}
+
+function databasePlan(basePort: number, given: { number: number; slot: number; isRelay: boolean }): DatabasePlan {
+  const { number, slot, isRelay } = given
+  const own = isRelay ? basePort + step : basePort
+  const far = isRelay ? basePort : basePort + step
+  return {
+    name: `db${number}`,
+    datacenter: isRelay ? 'dc2' : 'dc1',
+    serverId: number,
+    port: own + 40 + slot,
+    extraPort: own + 50 + slot,
+    isRelay,
+    farPort: far + 80 + slot,
+    farExtraPort: far + 90 + slot,
+  }
+}
+
+/** Only the monitor uses the second one, and it is at home. */
+function routesTo({ isRelay, port, extraPort, farPort, farExtraPort }: DatabasePlan): LinkPlan['routes'] {
+  const usual = { port: farPort, to: port }
+  return isRelay ? [usual, { port: farExtraPort, to: extraPort }] : [usual]
+}
+
+function nodePlan(base: number, given: { number: number; slot: number; datacenter: string }): NodePlan {
+  const { number, slot, datacenter } = given
+  return {
+    name: `node${number}`,
+    datacenter,
+    mainPort: base + 10 + slot,
+    httpPort: base + 20 + slot,
+    memcachedName: `memcached${number}`,
+    memcachedPort: base + 30 + slot,
+    keyPrefixPort: base + 60 + slot,
+    sessionsPort: base + 70 + slot,
   }
 }
 
 /** Who decides about the primary: two nodes and the monitor, so that each of the three may be away; with one node the monitor alone. */
 export function voterNodes({ nodes, monitors }: SandboxPlan): readonly NodePlan[] {
-  return monitors.length === 0 || nodes.length < 2 ? [] : nodes.slice(0, 2)
+  const home = nodes.filter(({ datacenter }) => datacenter === 'dc1')
+  return monitors.length === 0 || home.length < 2 ? [] : home.slice(0, 2)
 }
 
 /** Which process listens on which port. */
@@ -119,6 +173,7 @@ export function portsOf(plan: SandboxPlan): readonly { readonly port: number; re
       { name, port: extraPort },
     ]),
     ...plan.monitors.map(({ name, httpPort }) => ({ name, port: httpPort })),
+    ...(plan.link?.routes.map(({ port }) => ({ name: 'link', port })) ?? []),
     ...plan.memcacheds.map(({ name, port }) => ({ name, port })),
     ...plan.nodes.flatMap(({ name, mainPort, httpPort, keyPrefixPort, sessionsPort }) =>
       [mainPort, httpPort, keyPrefixPort, sessionsPort].map((port) => ({ name, port })),
@@ -127,7 +182,10 @@ export function portsOf(plan: SandboxPlan): readonly { readonly port: number; re
 }
 
 export function processNames(plan: SandboxPlan): readonly string[] {
-  return [...plan.databases, ...plan.monitors, ...plan.memcacheds, ...plan.nodes].map(({ name }) => name)
+  const { databases, monitors, memcacheds, nodes, link } = plan
+  return [...databases, ...(link === undefined ? [] : [link]), ...monitors, ...memcacheds, ...nodes].map(
+    ({ name }) => name,
+  )
 }
 
 function numbers(count: number): number[] {

@@ -20,6 +20,8 @@ export interface Accounts {
   readonly monitor?: Account
   /** The standby, when it reads the log of the primary. */
   readonly replication?: Account
+  /** A relay in another data centre, when it reads the log of the standby. */
+  readonly relay?: Account
 }
 
 export type Role = keyof Accounts
@@ -72,12 +74,13 @@ export function printableAccountStatements(dialect: Dialect, accounts: Accounts)
 }
 
 function roles(accounts: Accounts): (readonly [Role, Account])[] {
-  const { node, application, monitor, replication } = accounts
+  const { node, application, monitor, replication, relay } = accounts
   return [
     ...(node === undefined ? [] : [['node', node] as const]),
     ...(application === undefined ? [] : [['application', application] as const]),
     ...(monitor === undefined ? [] : [['monitor', monitor] as const]),
     ...(replication === undefined ? [] : [['replication', replication] as const]),
+    ...(relay === undefined ? [] : [['relay', relay] as const]),
   ]
 }
 
@@ -119,6 +122,8 @@ export function rights(dialect: Dialect, role: Role): readonly string[] {
         ? 'REPLICATION SLAVE, CONNECTION ADMIN ON *.*'
         : 'REPLICATION SLAVE, CONNECTION_ADMIN, SERVICE_CONNECTION_ADMIN ON *.*',
     ],
+    // Never the right to administer connections: a primary that waits for its standby refuses a relay by `init_connect`.
+    relay: ['REPLICATION SLAVE ON *.*'],
   }
   return byRole[role]
 }

@@ -58,7 +58,7 @@ export async function initializeSchema(
  */
 export async function makeServerAccounts(
   connection: Connection,
-  accounts: Pick<Accounts, 'monitor' | 'replication'>,
+  accounts: Pick<Accounts, 'monitor' | 'replication' | 'relay'>,
 ): Promise<void> {
   const dialect = await readDialect(connection)
   for (const [role, account] of Object.entries(accounts)) {

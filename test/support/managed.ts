@@ -12,6 +12,7 @@ export const managedAccounts = {
   application: { user: 'whitehole_application', host, password: 'application-secret' },
   monitor: { user: 'whitehole_monitor', host, password: 'monitor-secret' },
   replication: { user: 'whitehole_replication', host, password: 'replication-secret' },
+  relay: { user: 'whitehole_relay', host, password: 'relay-secret' },
 } satisfies Accounts
 
 /** A generous limit: what must be quick is measured where it matters. */
@@ -29,8 +30,8 @@ export class Managed {
 
   static async start(engine: Engine, name: string): Promise<Managed> {
     const database = await Database.start(engine)
-    const { monitor, replication } = managedAccounts
-    for (const statement of serverAccountStatements(engine, { monitor, replication })) {
+    const { monitor, replication, relay } = managedAccounts
+    for (const statement of serverAccountStatements(engine, { monitor, replication, relay })) {
       await database.query(`SET sql_log_bin = 0; ${statement}`)
     }
     return new Managed(database, name)
@@ -80,6 +81,7 @@ export function managed(database: Database, name: string): ManagedDatabase {
     address: { host, port: database.port, adminPort: database.extraPort },
     account: managedAccounts.monitor,
     replication: managedAccounts.replication,
+    relay: managedAccounts.relay,
   })
 }
 

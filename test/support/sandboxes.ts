@@ -50,7 +50,8 @@ export async function whiteholeHere(...args: string[]): Promise<CommandResult> {
 export async function freeBasePort(): Promise<number> {
   for (;;) {
     const base = 10_000 + Math.floor(Math.random() * 200) * 100
-    const wanted = [0, 11, 12, 21, 22, 31, 32, 41, 42, 51, 52, 61, 62, 71, 72].map((offset) => base + offset)
+    const firsts = [0, 11, 12, 21, 22, 31, 32, 41, 42, 51, 52, 61, 62, 71, 72, 81, 82, 91]
+    const wanted = [...firsts, ...firsts.map((offset) => offset + 100)].map((offset) => base + offset)
     if ((await Promise.all(wanted.map(isFree))).every(Boolean)) return base
   }
 }
@@ -122,7 +123,13 @@ export interface SandboxStatus {
     readonly position: string | null
     readonly pid: number | null
   }[]
-  readonly nodes: readonly { readonly name: string; readonly state: string; readonly pid: number | null }[]
+  readonly nodes: readonly {
+    readonly name: string
+    readonly state: string
+    readonly pid: number | null
+    readonly source: string | null
+    readonly lagSeconds: number | null
+  }[]
 }
 
 async function isFree(port: number): Promise<boolean> {

@@ -617,6 +617,10 @@ class WorldLock implements LockedDatabase {
     return this.#say(milliseconds, (database, alive) => database.follow(source.host, alive))
   }
 
+  followAsRelay(): Promise<void> {
+    return Promise.reject(new Error('there is no relay in this world'))
+  }
+
   ensureReplicationAccount(): Promise<void> {
     return Promise.resolve()
   }

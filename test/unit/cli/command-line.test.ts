@@ -30,7 +30,6 @@ describe('the command line', () => {
     ['a number out of range', ['up', '--nodes', '10'], /whole number from 1 to 9/],
     ['an unknown topology', ['up', '--topology', 'ring'], /Allowed choices are pair, single, galera/],
     ['what is not there yet', ['up', '--topology', 'galera'], /galera is not there yet/],
-    ['a second data centre', ['up', '--dc', '2'], /--dc 2 is not there yet/],
     ['an unknown engine', ['up', '--engine', 'oracle'], /"oracle" is no engine: mariadb, or mysql:<path of mysqld>/],
     ['an engine that is not there', ['up', '--engine', 'mysql:/x/mysqld'], /\/x\/mysqld can't be run/],
     ['two ways to name a cluster', ['status', '--dir', 'x', '--url', 'http://x'], /cannot be used with/],
