@@ -270,12 +270,13 @@ export class ManagedWorld {
     const { network } = this.#options
     if (network === undefined) return managedAccounts
     const host = `${network.subnet}.%`
-    const { node, application, monitor, replication } = managedAccounts
+    const { node, application, monitor, replication, relay } = managedAccounts
     return {
       node: { ...node, host },
       application: { ...application, host },
       monitor: { ...monitor, host },
       replication: { ...replication, host },
+      relay: { ...relay, host },
     }
   }
 
