@@ -82,3 +82,7 @@ export function acknowledgesAlone({ writable, semiSyncPrimary }: DatabaseProbe):
 export function sameAddress(a: DatabaseProbe, b: DatabaseProbe): boolean {
   return formatDatabaseAddress(a.address) === formatDatabaseAddress(b.address)
 }
+
+export function reason(address: DatabaseAddress, text: string): string {
+  return `${formatDatabaseAddress(address)}: ${text}`
+}

@@ -11,6 +11,7 @@ import {
   type DatabaseProbe,
   formatDatabaseAddress,
   type ProbeResult,
+  reason,
   type RelayAddress,
   sameAddress,
 } from './database-access.ts'
@@ -532,8 +533,4 @@ const farewellMilliseconds = 500
 function rawStream(connection: Connection): { destroy(): void } | undefined {
   const { connection: raw } = connection as unknown as { connection?: { stream?: { destroy(): void } } }
   return raw?.stream
-}
-
-function reason(address: DatabaseAddress, text: string): string {
-  return `${formatDatabaseAddress(address)}: ${text}`
 }

@@ -129,6 +129,7 @@ describe('two data centres in a sandbox', () => {
     const after = roles(await whole())
     expect(after).toMatchObject({ [standby]: 'primary', db3: 'relay' })
     expect(await get(home(), 'alone')).toBe('1')
-    expect((await sandbox.run('verify')).code).toBe(0)
+    const verified = await sandbox.run('verify')
+    expect(verified.code, verified.stdout + verified.stderr).toBe(0)
   })
 })
