@@ -71,5 +71,8 @@ export async function askRoleArguments(config: LoadedMonitorConfig, database: st
       }
     }),
   )
-  return roleArguments(databases.engine, { database, primary: chosenRecord(votes, voters.length)?.primary })
+  const primary = chosenRecord(votes, voters.length)?.primary
+  // Under a relay that a person made the primary nothing is truncated, but compared.
+  const isOfPair = databases.pair.some(({ name }) => name === primary)
+  return roleArguments(databases.engine, { database, primary: isOfPair ? primary : undefined })
 }

@@ -56,7 +56,8 @@ export function composeSandbox(path: string, wishes: SandboxWishes, report: (mes
     accountStatements: serverAccountStatements(dialectOf(settings), { monitor, replication, relay }),
     initialize: initializer(folder),
     copy: copyDatabase,
-    roleArguments: (name) => roleArguments(dialectOf(settings), { database: name, primary: primary() }),
+    roleArguments: (name) =>
+      roleArguments(dialectOf(settings), { database: name, primary: pairedPrimary(plan, primary()) }),
     recordedPrimary: primary,
     report,
   })
@@ -103,4 +104,12 @@ function initializer(folder: SandboxFolder): (primary: Connection) => Promise<vo
 function recordedPrimary(folder: SandboxFolder, plan: SandboxPlan): string | undefined {
   const voters = [...voterNodes(plan), ...plan.monitors].map(({ name }) => readVote(voteFile(folder, name)))
   return chosenRecord(voters, voters.length)?.primary
+}
+
+/**
+ * Under a relay that a person made the primary nothing is truncated: what a former primary had acknowledged may be among it. It is compared, and
+ * rebuilt where it has what the relay lacks.
+ */
+function pairedPrimary({ databases }: SandboxPlan, primary: string | undefined): string | undefined {
+  return databases.some(({ name, isRelay }) => name === primary && !isRelay) ? primary : undefined
 }
