@@ -61,7 +61,8 @@ describe(`a node that finds ${entryCount} entries in the log`, () => {
     }
     await world.settled()
     expect(await generationOf('sessions')).toBe(generation + 1)
-    expect(behindSeconds).toBeGreaterThan(0)
+    // A short log may be applied before anybody has looked at the primary.
+    if (entryCount >= 1_000_000) expect(behindSeconds).toBeGreaterThan(0)
     const applied = await back.metric('whitehole_applied_entries_total')
     console.log(
       `${applied} entries, ${memoryMiB.toFixed(0)} MiB, ${behindSeconds} s behind, ${written} written meanwhile`,
