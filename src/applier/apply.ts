@@ -5,7 +5,7 @@ import { WhiteholeError } from '../domain/errors.ts'
 import { composeItemKey } from '../domain/key.ts'
 import type { LaneEntry, LogEntry, NamespaceEntry, StaleEntry, StoreEntry, TouchEntry } from '../domain/log-entry.ts'
 import { casText, isLive } from '../domain/local-reads.ts'
-import { samePosition, type Position } from '../domain/position.ts'
+import { covers, joinPositions, samePosition, type Position } from '../domain/position.ts'
 import { failpoint, failpointArmed } from '../runtime/failpoints.ts'
 import { deleteByCas, metaKey } from '../wire/memcached/meta-key.ts'
 import type { FollowedPosition } from './followed-position.ts'
@@ -191,16 +191,27 @@ export class Apply implements ContentsAccess {
   async settle(): Promise<void> {
     const { contains, mayContain, revision } = this.#written
     const current = revision === this.#given.catalogue.revision
-    if (current && samePosition(contains, this.#contains) && samePosition(mayContain, this.#contains)) return
-    await this.#writeState(this.#contains)
+    const mark = this.#markFor(this.#contains)
+    if (current && samePosition(contains, this.#contains) && samePosition(mayContain, mark)) return
+    await this.#writeState(mark)
+  }
+
+  /**
+   * What memcached may contain once everything up to `position` is applied. A former life or a peer may have left more in it, or have left out what
+   * changed since: a batch that ends before that must not make a next life serve from its end.
+   */
+  #markFor(position: Position): Position {
+    const { mayContain } = this.#written
+    return covers(position, mayContain) ? position : joinPositions(position, mayContain)
   }
 
   async #applyBatch(batch: readonly LogChunk[]): Promise<void> {
     const end = batch.at(-1)
     if (end === undefined) return
     failpoint('before-apply', () => holdsItems(batch))
+    const mark = this.#markFor(end.after)
     // Not awaited: one connection, so memcached reads the mark before the entries.
-    const marked = this.#writeState(end.after)
+    const marked = this.#writeState(mark)
     marked.catch(() => {})
     if (failpointArmed('after-mark-before-apply')) {
       await marked
@@ -209,9 +220,9 @@ export class Apply implements ContentsAccess {
     const dies = failpointArmed('mid-apply')
     for (const chunk of batch) {
       for (const entry of chunk.entries) {
-        if (entry.kind === 'stale' && !this.#given.catalogue.staleItems) await this.#beginStaleItems(end.after)
+        if (entry.kind === 'stale' && !this.#given.catalogue.staleItems) await this.#beginStaleItems(mark)
         const barrier = this.#entry(entry, chunk.timestampSeconds)
-        if (barrier !== undefined) await this.#flush(barrier, end.after)
+        if (barrier !== undefined) await this.#flush(barrier, mark)
         if (dies) await this.#dieHalfWay()
       }
       if (chunk.last) this.#contains = chunk.after

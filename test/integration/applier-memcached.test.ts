@@ -194,6 +194,17 @@ describe.each(binaries)('%s', (binary) => {
     expect(formatPosition(found?.mayContain ?? at(99))).toBe('0-1-3')
   })
 
+  test('R13: a batch that ends before what a former life may have left, or a peer left out, takes nothing back from the mark', async () => {
+    await rebuild()
+    const apply = applyFrom(at(0), at(5))
+    await apply.apply([transaction(store('k', 'v'))])
+    expect(formatPosition((await session.readState())?.mayContain ?? at(99))).toBe('0-1-5')
+    await apply.settle()
+    const found = await session.readState()
+    expect(formatPosition(found?.contains ?? at(99))).toBe('0-1-1')
+    expect(formatPosition(found?.mayContain ?? at(99))).toBe('0-1-5')
+  })
+
   test('the state item carries watermarks and catalogue over a restart of the node', async () => {
     const apply = await rebuild()
     await apply.apply([
