@@ -2,12 +2,10 @@ import { type Connection, createConnection, type ConnectionOptions } from 'mysql
 import { DatabaseControlError } from '../domain/database-control.ts'
 import { describeError } from '../domain/errors.ts'
 import { closeDatabaseConnection, severDatabaseConnection } from './databases.ts'
+import { readOnlyErrors } from './sql-errors.ts'
 
 /** Asks one statement on a session; its deadline is the caller's. */
 export type Ask = <T>(sql: string, values?: readonly unknown[]) => Promise<T[]>
-
-/** 1290 read_only, 1792 read-only transaction, 1836 running in read-only mode: nothing was written. */
-const readOnlyErrors: ReadonlySet<number> = new Set([1290, 1792, 1836])
 
 /** A point of `performance.now()` by which an answer is due. */
 export class Deadline {

@@ -1,13 +1,12 @@
 import type { NamespaceId } from '../domain/namespace.ts'
 import type { DirectoryRow, Facts, NamespaceRow } from './decision.ts'
+import type { Unlocked } from './statements.ts'
 
 /** What a transaction is decided upon before it has read anything; the statement that writes makes sure that it holds. */
-export interface Assumed {
+export interface Assumed extends Unlocked {
   readonly namespaces: readonly (readonly [NamespaceId, NamespaceRow])[]
   /** The whole second of the primary's clock that something was reckoned with; undefined: nothing was. */
   readonly second: number | undefined
-  /** By the primary's clock, in seconds: what comes later must not be executed any more (`LaneSession.write`). */
-  readonly notAfterSeconds: number
 }
 
 const namespacesMax = 4

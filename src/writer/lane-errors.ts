@@ -1,3 +1,5 @@
+import { readOnlyErrors } from '../adapters/sql-errors.ts'
+
 /** Deadlock, lock wait, duplicate key: the statement failed for certain, the COMMIT behind it was not executed. */
 export function isRetryable(error: unknown): boolean {
   return [1213, 1205, 1062].includes(errnoOf(error))
@@ -5,7 +7,7 @@ export function isRetryable(error: unknown): boolean {
 
 /** The database is no primary any more: no statement changed anything, and a COMMIT was rolled back. */
 export function isReadOnly(error: unknown): boolean {
-  return [1290, 1792, 1836].includes(errnoOf(error))
+  return readOnlyErrors.has(errnoOf(error))
 }
 
 /** A trigger's SIGNAL: it will not go otherwise the next time. */

@@ -71,8 +71,9 @@ async function prepareKeys(session: LaneSession, place: LanePlace, given: Given)
     blind: unread.size > 0,
     assumes: false,
     commit: async () => {
-      const late = locked.nowSeconds + (firstDeadline(items) - asked.answeredAt) / 1000
-      await session.write(decision, unread.size > 0 ? { notAfterSeconds: late } : undefined)
+      if (unread.size === 0) return session.write(decision, undefined)
+      const notAfterSeconds = locked.nowSeconds + (firstDeadline(items) - asked.answeredAt) / 1000
+      return session.write(decision, { notAfterSeconds })
     },
   }
 }

@@ -3,7 +3,7 @@ import { loadavg } from 'node:os'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { judge } from '../support/linearizability.ts'
 import { until } from '../support/processes.ts'
-import { History, RecordingClient } from '../support/recording-client.ts'
+import { MixedTraffic } from '../support/mixed-traffic.ts'
 import { World } from '../support/world.ts'
 
 /** WHITEHOLE_MILLION=1: a million keys (some minutes, 6 GB of memory and disk); else a small part of it. */
@@ -46,47 +46,20 @@ describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic
     'a memcached that is killed is served from again within a minute: nothing older, nothing deleted, no other time to live',
     async () => {
       for (let n = 0; n < 50; n++) await world.node(1).set(`ttl${n}`, 'x', 600 + n)
-      const history = new History()
-      const clients = await Promise.all(
-        [1, 2].flatMap((node) =>
-          [0, 1, 2].map((n) =>
-            RecordingClient.connect(world.node(node).ports.main, {
-              node,
-              name: `${node}-${n}`,
-              history,
-              dialect: n === 0 ? 'text' : 'meta',
-            }),
-          ),
-        ),
-      )
-      const stop = new AbortController()
-      let changes = 0
-      const play = async (client: RecordingClient, index: number): Promise<void> => {
-        for (let n = 0; !stop.signal.aborted; n++) {
-          const key = `live${(n * 7 + index) % liveKeys}`
-          const value = `${client.name}:${n}`
-          const kind = n % 9
-          if (kind < 3) await client.ask(key, { kind: 'set', value })
-          else if (kind === 3) await client.ask(key, { kind: 'delete' })
-          else if (kind === 4) await client.ask(key, { kind: 'add', value })
-          else await client.ask(key, { kind: 'get' })
-          changes++
-        }
-      }
-      const flushing = async (): Promise<void> => {
-        for (let n = 0; !stop.signal.aborted; n++) {
+      const flushing = async (signal: AbortSignal): Promise<void> => {
+        for (let n = 0; !signal.aborted; n++) {
           const node = world.node(1 + (n % 2))
           await node.ask(`set s${n} 0 0 1\r\nx\r\n`, /\r\n$/, node.ports.sessions)
           if (n % 5 === 0) await node.ask('flush_all\r\n', /OK\r\n/, node.ports.sessions)
           await world.primary.query(`CALL memcached.set_key(memcached.ns('catalog'), 'sql', '${n}', 0)`)
         }
       }
-      const playing = [...clients.map(play), flushing()]
+      const traffic = await MixedTraffic.start(world, { nodes: [1, 2], perNode: 3, keys: liveKeys, beside: flushing })
       const back = world.node(2)
       let seconds = 0
       let cpu = 0
       try {
-        await until('traffic', () => changes > 300)
+        await until('traffic', () => traffic.changes > 300)
         const rebuilds = await back.metric('whitehole_rebuilds_total')
         const killedAt = performance.now()
         await back.memcached.restart()
@@ -99,17 +72,14 @@ describe(`F26: ${keyCount} keys of mixed sizes on a pair with two nodes, traffic
         )
         seconds = (performance.now() - killedAt) / 1000
         cpu = cpuSeconds() - cpuBefore
-        const seen = changes
-        await until('more traffic', () => changes > seen + 300)
+        const seen = traffic.changes
+        await until('more traffic', () => traffic.changes > seen + 300)
       } finally {
-        stop.abort()
-        await Promise.allSettled(playing)
+        await traffic.stop()
       }
-      for (const result of await Promise.allSettled(playing)) {
-        if (result.status === 'rejected') throw result.reason
-      }
+      const { clients, history } = traffic
       console.log(
-        `${keyCount} keys: node 2 served again after ${seconds.toFixed(1)} s, ${changes} operations meanwhile; all of ours used ${cpu.toFixed(1)} s of processor time, load average ${loadavg()[0]?.toFixed(1)}`,
+        `${keyCount} keys: node 2 served again after ${seconds.toFixed(1)} s, ${traffic.changes} operations meanwhile; all of ours used ${cpu.toFixed(1)} s of processor time, load average ${loadavg()[0]?.toFixed(1)}`,
       )
       await world.settled()
       for (let n = 0; n < liveKeys; n++) {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { judge } from './linearizability.ts'
 import { until } from './processes.ts'
-import { History, RecordingClient } from './recording-client.ts'
+import { MixedTraffic } from './mixed-traffic.ts'
 import { type NodeProcess, World } from './world.ts'
 
 /** A node whose memcached lost everything takes the items of another. */
@@ -111,35 +111,8 @@ export function rebuildFromPeer(memcachedPath: string): void {
   })
 
   test('what is written, deleted, flushed, created and dropped meanwhile ends the same everywhere', async () => {
-    const history = new History()
-    const clients = await Promise.all(
-      [1, 2, 3].flatMap((node) =>
-        [0, 1].map((n) =>
-          RecordingClient.connect(world.node(node).ports.main, {
-            node,
-            name: `${node}-${n}`,
-            history,
-            dialect: n === 0 ? 'text' : 'meta',
-          }),
-        ),
-      ),
-    )
-    const stop = new AbortController()
-    let changes = 0
-    const play = async (client: RecordingClient, index: number): Promise<void> => {
-      for (let n = 0; !stop.signal.aborted; n++) {
-        const key = `live${(n * 7 + index) % 60}`
-        const value = `${client.name}:${n}`
-        const kind = n % 9
-        if (kind < 3) await client.ask(key, { kind: 'set', value })
-        else if (kind === 3) await client.ask(key, { kind: 'delete' })
-        else if (kind === 4) await client.ask(key, { kind: 'add', value })
-        else await client.ask(key, { kind: 'get' })
-        changes++
-      }
-    }
-    const flushing = async (): Promise<void> => {
-      for (let n = 0; !stop.signal.aborted; n++) {
+    const flushing = async (signal: AbortSignal): Promise<void> => {
+      for (let n = 0; !signal.aborted; n++) {
         await world.node(1 + (n % 3)).ask(`set s${n} 0 0 1\r\nx\r\n`, /\r\n$/, world.node(1 + (n % 3)).ports.sessions)
         if (n % 3 === 0) await world.node(1).ask('flush_all\r\n', /OK\r\n/, world.node(1).ports.sessions)
         if (n % 5 === 0) {
@@ -151,20 +124,17 @@ export function rebuildFromPeer(memcachedPath: string): void {
         }
       }
     }
-    const playing = [...clients.map(play), flushing()]
+    const traffic = await MixedTraffic.start(world, { nodes: [1, 2, 3], perNode: 2, keys: 60, beside: flushing })
     try {
       for (const n of [2, 3, 1]) {
-        const seen = changes
-        await until('traffic', () => changes > seen + 150)
+        const seen = traffic.changes
+        await until('traffic', () => traffic.changes > seen + 150)
         await lose(world.node(n))
       }
     } finally {
-      stop.abort()
-      await Promise.allSettled(playing)
+      await traffic.stop()
     }
-    for (const result of await Promise.allSettled(playing)) {
-      if (result.status === 'rejected') throw result.reason
-    }
+    const { clients, history } = traffic
     await world.settled()
     for (let n = 0; n < 60; n++) {
       for (const node of [0, 2, 4]) await clients[node]?.ask(`live${n}`, { kind: 'get', strict: true })

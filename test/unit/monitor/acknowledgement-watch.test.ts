@@ -2,19 +2,9 @@ import { expect, test } from 'vitest'
 import type { ClusterRecord } from '../../../src/domain/cluster-record.ts'
 import type { DatabaseFacts } from '../../../src/domain/database-control.ts'
 import { type AcknowledgementMark, watchAcknowledgements } from '../../../src/monitor/acknowledgement-watch.ts'
+import { pairedRecord } from '../../support/cluster-records.ts'
 
-const paired: ClusterRecord = {
-  epoch: 3,
-  primary: 'db1',
-  standby: 'db2',
-  mode: 'paired',
-  stage: 'steady',
-  promotion: null,
-  instance: 'life1',
-  standbyInstance: null,
-  former: null,
-  cause: 'takeover',
-}
+const paired = pairedRecord({ instance: 'life1' })
 
 type Look = readonly [ClusterRecord | null, { count: number; active?: boolean; instance?: string; startedAt?: number }]
 

@@ -3,19 +3,10 @@ import type { ClusterRecord } from '../../../src/domain/cluster-record.ts'
 import type { AcceptedRecord } from '../../../src/monitor/acceptor.ts'
 import { RecordReader } from '../../../src/monitor/record-reader.ts'
 import type { VoterReply } from '../../../src/monitor/voter-protocol.ts'
+import { pairedRecord } from '../../support/cluster-records.ts'
 
-const record = (primary: string, epoch: number): ClusterRecord => ({
-  epoch,
-  primary,
-  standby: primary === 'db1' ? 'db2' : 'db1',
-  mode: 'paired',
-  stage: 'steady',
-  promotion: null,
-  instance: null,
-  standbyInstance: null,
-  former: null,
-  cause: 'takeover',
-})
+const record = (primary: string, epoch: number): ClusterRecord =>
+  pairedRecord({ epoch, primary, standby: primary === 'db1' ? 'db2' : 'db1' })
 const at = (round: number, serial: number, one: ClusterRecord): AcceptedRecord => ({
   ballot: { round, monitor: 'monitor1' },
   serial,

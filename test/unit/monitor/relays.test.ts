@@ -7,6 +7,7 @@ import { succession } from '../../../src/monitor/decision.ts'
 import { startMachine } from '../../../src/monitor/machine.ts'
 import { type MachineConfig, type MachineState, timingsDefault } from '../../../src/monitor/machine-state.ts'
 import { View } from '../../../src/monitor/view.ts'
+import { pairedRecord } from '../../support/cluster-records.ts'
 
 const ports = { db1: 1, db2: 2, db3: 3 }
 type Name = keyof typeof ports
@@ -25,18 +26,7 @@ const config: MachineConfig = {
   timings: timingsDefault,
 }
 
-const paired: ClusterRecord = {
-  epoch: 3,
-  primary: 'db1',
-  standby: 'db2',
-  mode: 'paired',
-  stage: 'steady',
-  promotion: null,
-  instance: 'db1',
-  standbyInstance: 'db2',
-  former: null,
-  cause: 'takeover',
-}
+const paired = pairedRecord({ instance: 'db1', standbyInstance: 'db2' })
 const solo: ClusterRecord = { ...paired, mode: 'solo' }
 
 type Source = { readonly host: string; readonly port: number }
