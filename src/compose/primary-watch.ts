@@ -44,7 +44,11 @@ export class PrimaryWatch {
   }
 
   async #look(): Promise<void> {
-    if (this.#running) return
+    if (this.#running) {
+      // A link that swallows what is sent is known for cut only seconds later: the age must not stand still meanwhile.
+      if (this.#agesAlone) this.#grow()
+      return
+    }
     this.#running = true
     try {
       const askedAt = performance.now()
