@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Connection, type ConnectionOptions, createConnection } from 'mysql2/promise'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
-import { type History, holds, parseHistory, strays } from '../domain/history.ts'
-import { covers, type Dialect, formatPosition, type Position } from '../domain/position.ts'
+import { holds, strays } from '../domain/history.ts'
+import { covers, formatPosition, type Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
 import {
   acknowledgesAlone,
@@ -15,7 +15,7 @@ import {
   type RelayAddress,
   sameAddress,
 } from './database-access.ts'
-import { ownedGtids, readPosition, unreadablePosition } from './server-position.ts'
+import { askDatabase, askEpoch } from './database-questions.ts'
 
 export {
   type DatabaseAccess,
@@ -134,7 +134,7 @@ export class Databases {
     // No default database: the questions need none, and the schema may not be there yet.
     const connection = await this.connect(address, { database: '' })
     try {
-      return await this.#ask(connection, address)
+      return await askDatabase(connection, address, this.#timeoutMilliseconds)
     } finally {
       closeDatabaseConnection(connection)
     }
@@ -145,15 +145,25 @@ export class Databases {
     return Promise.all(this.#addresses.map(async (address) => this.#probeOne(address)))
   }
 
-  /** As `probeAll`, save that one which is silent is not waited for once another has given the answer that is sought. */
-  async #probeUntil(isEnough: (probe: DatabaseProbe) => boolean): Promise<ProbeResult[]> {
+  /**
+   * As `probeAll`, save that one which is silent is not waited for once another has given the answer that is sought.
+   * @param isCertain that answer can't be contradicted by any other
+   */
+  async #probeUntil(
+    isEnough: (probe: DatabaseProbe) => boolean,
+    isCertain: (probe: DatabaseProbe) => Promise<boolean> = async () => false,
+  ): Promise<ProbeResult[]> {
     const results = new Map<DatabaseAddress, ProbeResult>()
     await new Promise<void>((resolve) => {
+      const enough = (probe: DatabaseProbe): void => {
+        setTimeout(resolve, othersMilliseconds)
+        void isCertain(probe).then((certain) => (certain ? resolve() : undefined))
+      }
       for (const address of this.#addresses) {
         void this.#probeOne(address).then((result) => {
           results.set(address, result)
           if (results.size === this.#addresses.length) resolve()
-          else if (result.probe !== undefined && isEnough(result.probe)) setTimeout(resolve, othersMilliseconds)
+          else if (result.probe !== undefined && isEnough(result.probe)) enough(result.probe)
         })
       }
     })
@@ -174,7 +184,10 @@ export class Databases {
    * @throws WhiteholeError `database-away`, with the reason of each address; also where two are writable, for then none may be trusted
    */
   async findPrimary(): Promise<DatabaseProbe> {
-    const results = await this.#probeUntil((probe) => probe.writable)
+    const results = await this.#probeUntil(
+      (probe) => probe.writable,
+      (probe) => this.#isRecorded(probe),
+    )
     const writable = results.flatMap(({ probe }) => (probe?.writable === true ? [probe] : []))
     const [primary] = writable
     if (writable.length > 1) {
@@ -188,6 +201,12 @@ export class Databases {
       reason(address, probe === undefined ? describeError(error) : 'it is read-only'),
     )
     throw new WhiteholeError('database-away', `no database is writable (${reasons.join('; ')})`)
+  }
+
+  /** A writable one of the epoch that the voters have recorded: another one that is writable too can only be an older primary. */
+  async #isRecorded({ address }: DatabaseProbe): Promise<boolean> {
+    if (this.access.topology !== 'pair' || this.#epochRecorded === 0) return false
+    return (await this.#epoch(address).catch(() => 0)) >= this.#epochRecorded
   }
 
   /**
@@ -416,8 +435,7 @@ export class Databases {
   async #epoch(address: DatabaseAddress): Promise<number> {
     const connection = await this.connect(address)
     try {
-      const [row] = await this.#rows<{ value: string }>(connection, "SELECT value FROM mc_meta WHERE name = 'epoch'")
-      return Number(row?.value ?? 0)
+      return await askEpoch(connection, this.#timeoutMilliseconds)
     } finally {
       closeDatabaseConnection(connection)
     }
@@ -436,64 +454,6 @@ export class Databases {
       return holds(probe.history, position) ? undefined : `its log never had ${formatPosition(position)}`
     }
     return `it has ${formatPosition(probe.position) || 'nothing'} and not yet ${formatPosition(position)}`
-  }
-
-  async #ask(connection: Connection, address: DatabaseAddress): Promise<DatabaseProbe> {
-    const [row] = await this.#rows<{ version: string; serverId: number; readOnly: number }>(
-      connection,
-      'SELECT VERSION() AS version, @@server_id AS serverId, @@global.read_only AS readOnly',
-    )
-    if (row === undefined) throw new Error('the database gave no answer')
-    const dialect: Dialect = /mariadb/i.test(row.version) ? 'mariadb' : 'mysql'
-    const replicas = await this.#rows(
-      connection,
-      dialect === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS',
-    )
-    const semiSync = await this.#rows<{ Variable_name: string; Value: string }>(
-      connection,
-      "SHOW GLOBAL VARIABLES LIKE 'rpl\\_semi\\_sync\\_%\\_enabled'",
-    )
-    const history = await this.#history(connection, dialect)
-    const asked = performance.now()
-    const [state] = await this.#rows<{ clock: string; position: string }>(
-      connection,
-      `SELECT UNIX_TIMESTAMP(NOW(6)) AS clock, ${dialect === 'mariadb' ? '@@global.gtid_binlog_pos' : '@@global.gtid_executed'} AS position`,
-    )
-    if (state === undefined) throw new Error('the database gave no answer')
-    return {
-      address,
-      dialect,
-      version: row.version,
-      serverId: row.serverId,
-      writable: row.readOnly === 0,
-      replica: replicas.length > 0,
-      semiSyncPrimary: semiSync.some((one) => /_(master|source)_/.test(one.Variable_name) && one.Value === 'ON'),
-      position: readPosition(dialect, state.position),
-      history,
-      clockSeconds: Number(state.clock),
-      clockSampledAtMilliseconds: (asked + performance.now()) / 2,
-    }
-  }
-
-  /** Owned first: a transaction is in the log before it is executed, and leaves one for the other in an instant. */
-  async #history(connection: Connection, dialect: Dialect): Promise<History> {
-    const texts: string[] = []
-    const variables = dialect === 'mariadb' ? ['gtid_binlog_state', 'gtid_slave_pos'] : ['gtid_owned', 'gtid_executed']
-    for (const variable of variables) {
-      const [row] = await this.#rows<{ text: string | null }>(connection, `SELECT @@global.${variable} AS text`)
-      const text = row?.text ?? ''
-      texts.push(...(variable === 'gtid_owned' ? ownedGtids(text) : [text]))
-    }
-    try {
-      return parseHistory(dialect, texts.join(','))
-    } catch (error) {
-      throw unreadablePosition(error)
-    }
-  }
-
-  async #rows<T = Record<string, unknown>>(connection: Connection, sql: string): Promise<T[]> {
-    const [rows] = await connection.query({ sql, timeout: this.#timeoutMilliseconds })
-    return rows as T[]
   }
 
   get #timeoutMilliseconds(): number {

@@ -41,11 +41,14 @@ const heartbeatMillisecondsDefault = 1000
 const transactionBytesMaxDefault = 16 * 1024 * 1024
 const bufferBytesMaxDefault = 4 * 1024 * 1024
 const retryMillisecondsFirst = 50
+/** Of sources that are lost as soon as they are followed. */
 const retryMillisecondsMax = 2000
+/** While there is none: writers wait for whichever comes first, and a look costs little. */
+const searchMillisecondsMax = 300
 /** A connection that lasted so long was a good one: the next attempt comes at once. */
 const steadyMilliseconds = 1000
 /** Below none: a few milliseconds. Roles may just have changed, and writers wait for what is followed. */
-const steadyAttempts = -3
+const steadyLosses = -3
 /** Each look is a connection to every database. */
 const reviewMilliseconds = 1000
 
@@ -88,8 +91,12 @@ class LogFollower {
   /** The transaction of which only a part was fetched. */
   #cut: Gtid | undefined
   #link: Link | undefined
-  /** Attempts since a source was last followed for a while. */
-  #attempts = 0
+  /** Sources lost since one was last followed for a while. */
+  #losses = 0
+  /** Attempts in vain since a source was last followed. */
+  #searches = 0
+  /** Why the last of them failed. */
+  #complaint = ''
   /** Sources that failed since the log last moved: others first. */
   readonly #avoid = new Set<string>()
   /** Of those, the ones that no longer have the log from this position on. */
@@ -169,6 +176,8 @@ class LogFollower {
       }
       link.binlog = binlog
       this.#link = link
+      this.#searches = 0
+      this.#complaint = ''
       this.#review(link)
       logger.info(
         { source: address, from: formatPosition(from), end: formatPosition(probe.position) },
@@ -176,7 +185,10 @@ class LogFollower {
       )
       this.#options.onConnected?.({ probe, from })
     } catch (error) {
-      await this.#failed(error instanceof Error ? error : new Error(String(error)), address)
+      this.#searches += 1
+      const most = Math.max(searchMillisecondsMax, backOff(this.#losses))
+      const milliseconds = Math.min(most, backOff(this.#losses + this.#searches))
+      await this.#failed(error instanceof Error ? error : new Error(String(error)), { address, milliseconds })
     }
   }
 
@@ -249,22 +261,27 @@ class LogFollower {
 
   async #lost(link: Link, error: Error): Promise<void> {
     // Not at the first event: two nodes with one server id would throw each other out without a pause.
-    if (performance.now() - link.sinceMilliseconds > steadyMilliseconds) this.#attempts = steadyAttempts
+    if (performance.now() - link.sinceMilliseconds > steadyMilliseconds) this.#losses = steadyLosses
+    this.#losses += 1
     link.binlog?.close()
     this.#link = undefined
-    await this.#failed(error, formatDatabaseAddress(link.probe.address))
+    const address = formatDatabaseAddress(link.probe.address)
+    await this.#failed(error, { address, milliseconds: backOff(this.#losses) })
   }
 
   /** Throws where another attempt can't help, else waits a little. */
-  async #failed(error: Error, address: string | undefined): Promise<void> {
+  async #failed(error: Error, given: { address: string | undefined; milliseconds: number }): Promise<void> {
     const { logger, signal } = this.#options
+    const { address } = given
     if (signal.aborted) return
     if (error instanceof WhiteholeError && error.code === 'log-diverged') throw error
     if (address !== undefined && !this.#tolerates(error, address)) throw error
-    this.#attempts += 1
-    const ceiling = Math.min(retryMillisecondsMax, retryMillisecondsFirst * 2 ** Math.min(this.#attempts, 10))
-    const delayMilliseconds = ceiling * (0.5 + Math.random() / 2)
-    logger.warn({ source: address, error: describeError(error), delayMilliseconds }, 'not following the log')
+    const delayMilliseconds = given.milliseconds * (0.5 + Math.random() / 2)
+    const text = describeError(error)
+    // Of searches that fail alike the first is told.
+    if (text !== this.#complaint)
+      logger.warn({ source: address, error: text, delayMilliseconds }, 'not following the log')
+    this.#complaint = text
     this.#options.onDisconnected?.(error)
     await this.#sleep(delayMilliseconds)
   }
@@ -296,6 +313,11 @@ class LogFollower {
     })
     this.#wake = () => {}
   }
+}
+
+/** Milliseconds at most before the attempt that comes after so many. */
+function backOff(attempts: number): number {
+  return Math.min(retryMillisecondsMax, retryMillisecondsFirst * 2 ** Math.min(attempts, 10))
 }
 
 /** The database's own number for "there is no log from your position on", for whatever reason. */

@@ -218,6 +218,8 @@ export class Monitor {
       const at = this.#now()
       this.#parts.voter.observe(database, { startedAt, at, result: sight.answers ? 'answers' : sight.kind })
       this.#feed({ kind: 'sight', now: at, database, startedAt, sight })
+      // Silence took more than its turn: writers wait for the second probe, which is not to wait for the next turn.
+      if (!again && at - startedAt >= this.#parts.probe.everyMilliseconds) this.#probe(database)
     })
   }
 

@@ -28,12 +28,16 @@ export interface OwnCommand {
   readonly args: readonly string[]
 }
 
-/** @param roleArguments asked at each start: in which role it comes up depends on who is primary by then */
-export function databaseSpec(
-  folder: SandboxFolder,
-  plan: DatabasePlan,
-  { settings, roleArguments }: { settings: SandboxSettings; roleArguments: (name: string) => readonly string[] },
-): ProcessSpec {
+export interface DatabaseParts {
+  readonly settings: SandboxSettings
+  /** Asked at each start: in which role it comes up depends on who is primary by then. */
+  readonly roleArguments: (name: string) => readonly string[]
+  /** Asked when it has ended by itself: another one may become the primary in its place. */
+  readonly mayBeReplaced: (name: string) => boolean
+}
+
+export function databaseSpec(folder: SandboxFolder, plan: DatabasePlan, parts: DatabaseParts): ProcessSpec {
+  const { settings, roleArguments, mayBeReplaced } = parts
   const own = folder.of(plan.name)
   const arguments_ = dialectOf(settings) === 'mariadb' ? mariadbArguments : sandboxMysqlArguments
   const args = arguments_({
@@ -52,7 +56,7 @@ export function databaseSpec(
     command: mysqldOf(settings) ?? findProgram('mariadbd'),
     args: [...args, ...runAsRoot('--user=root')],
     argsAtStart: () => roleArguments(plan.name),
-    restartMilliseconds: databaseRestartMilliseconds,
+    restartMilliseconds: () => (mayBeReplaced(plan.name) ? replacedMilliseconds : databaseRestartMilliseconds),
     folder: own,
     stopSeconds: 30,
   }
@@ -62,7 +66,9 @@ export function databaseSpec(
  * Longer than a takeover takes: then it comes back as a standby, which MariaDB must know at its start, or what it had written and nobody had
  * acknowledged is committed and has to be thrown away with all the rest.
  */
-const databaseRestartMilliseconds = 1500
+const replacedMilliseconds = 1500
+/** Nobody takes its place. */
+const databaseRestartMilliseconds = 100
 
 /** Many servers on one machine: its instruments take 100 MB of memory each. */
 function sandboxMysqlArguments(settings: DatabaseSettings): string[] {

@@ -287,13 +287,22 @@ export class Sandbox {
     const { folder, settings, ownCommand, roleArguments } = this.#options
     const { link } = this.plan
     const given = { own: ownCommand, delayMilliseconds: settings.linkDelayMilliseconds }
+    const parts = { settings, roleArguments, mayBeReplaced: (name: string) => this.#mayBeReplaced(name) }
     return [
       ...(link === undefined ? [] : [linkSpec(folder, link, given)]),
-      ...this.plan.databases.map((database) => databaseSpec(folder, database, { settings, roleArguments })),
+      ...this.plan.databases.map((database) => databaseSpec(folder, database, parts)),
       ...this.plan.monitors.map((monitor) => monitorSpec(folder, monitor, ownCommand)),
       ...this.plan.memcacheds.map((memcached) => memcachedSpec(folder, memcached, settings)),
       ...this.plan.nodes.map((node) => nodeSpec(folder, node, ownCommand)),
     ]
+  }
+
+  /** It is the primary, as far as anybody knows, and its standby runs. */
+  #mayBeReplaced(name: string): boolean {
+    const primary = this.#options.recordedPrimary()
+    const isStandby = primary !== undefined && primary !== name
+    const others = this.plan.databases.filter((other) => other.name !== name && !other.isRelay)
+    return !isStandby && others.some((other) => this.#processes.get(other.name)?.state === 'running')
   }
 
   readonly #onChange = (process: SupervisedProcess, what: string): void => {

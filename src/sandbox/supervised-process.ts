@@ -16,8 +16,8 @@ export interface ProcessSpec {
   /** After SIGTERM; then it is killed. */
   readonly stopSeconds: number
   readonly environment?: NodeJS.ProcessEnv
-  /** Before it is started again for the first time; half a second if it is not given. */
-  readonly restartMilliseconds?: number
+  /** Before it is started again, asked when it has ended by itself; half a second if it is not given. */
+  readonly restartMilliseconds?: () => number
 }
 
 /**
@@ -29,10 +29,10 @@ export interface ProcessSpec {
  */
 export type ProcessState = 'running' | 'waiting' | 'down'
 
-const restartFirstMillisecondsDefault = 500
+const restartMillisecondsDefault = 500
 const restartMostMilliseconds = 10_000
-/** Having run for so long, it starts with the first back-off again. */
-const healthyMilliseconds = 10_000
+/** Having run for so long, it was not its start that failed: whoever kills it again and again finds it started again as soon. */
+const startedMilliseconds = 3000
 
 /** One program of the sandbox, kept running until it is told otherwise, in a session of its own (a Ctrl-C does not reach it). */
 export class SupervisedProcess {
@@ -41,7 +41,8 @@ export class SupervisedProcess {
   #state: ProcessState = 'down'
   #child: ChildProcess | undefined
   #timer: NodeJS.Timeout | undefined
-  #restartMilliseconds: number
+  /** In a row. */
+  #failedStarts = 0
   #startedAt = 0
   #exited: Promise<void> = Promise.resolve()
   #ends = 0
@@ -49,7 +50,6 @@ export class SupervisedProcess {
   /** @param onChange told of each transition, with words for people */
   constructor(spec: ProcessSpec, onChange: (process: SupervisedProcess, what: string) => void) {
     this.spec = spec
-    this.#restartMilliseconds = this.#restartFirstMilliseconds
     this.#onChange = onChange
   }
 
@@ -73,7 +73,7 @@ export class SupervisedProcess {
   start(): void {
     if (this.#state === 'running') return
     clearTimeout(this.#timer)
-    this.#restartMilliseconds = this.#restartFirstMilliseconds
+    this.#failedStarts = 0
     this.#launch()
   }
 
@@ -94,10 +94,6 @@ export class SupervisedProcess {
     await this.#exited
     clearTimeout(killer)
     if (wasUp) this.#onChange(this, signal === 'SIGKILL' ? 'killed' : 'stopped')
-  }
-
-  get #restartFirstMilliseconds(): number {
-    return this.spec.restartMilliseconds ?? restartFirstMillisecondsDefault
   }
 
   #launch(): void {
@@ -134,13 +130,11 @@ export class SupervisedProcess {
     if (this.#state === 'down') return
     this.#ends++
     this.#state = 'waiting'
-    if (performance.now() - this.#startedAt > healthyMilliseconds)
-      this.#restartMilliseconds = this.#restartFirstMilliseconds
-    this.#onChange(
-      this,
-      `ended by itself (${how}), starting it again in ${this.#restartMilliseconds} ms; see ${this.logFile}`,
-    )
-    this.#timer = setTimeout(() => this.#launch(), this.#restartMilliseconds)
-    this.#restartMilliseconds = Math.min(this.#restartMilliseconds * 2, restartMostMilliseconds)
+    const failed = performance.now() - this.#startedAt < startedMilliseconds
+    this.#failedStarts = failed ? this.#failedStarts + 1 : 0
+    const first = this.spec.restartMilliseconds?.() ?? restartMillisecondsDefault
+    const milliseconds = Math.min(first * 2 ** Math.max(0, this.#failedStarts - 1), restartMostMilliseconds)
+    this.#onChange(this, `ended by itself (${how}), starting it again in ${milliseconds} ms; see ${this.logFile}`)
+    this.#timer = setTimeout(() => this.#launch(), milliseconds)
   }
 }

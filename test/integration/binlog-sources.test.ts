@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { Databases, formatDatabaseAddress, parseDatabaseAddress } from '../../src/adapters/databases.ts'
 import { WhiteholeError } from '../../src/domain/errors.ts'
@@ -14,6 +16,16 @@ test('an address of a database is host:port or [ipv6]:port', () => {
   }
   for (const text of ['', 'db1', 'db1:', 'db1:0', 'db1:65536', '::1:3306', 'a b:1']) {
     expect(() => parseDatabaseAddress(text), text).toThrow(WhiteholeError)
+  }
+})
+
+test('a log is sought often while no database has one, for writers wait for whichever comes first', async () => {
+  const following = new Following(databasesAt([await freePort()]))
+  try {
+    // Six seconds would be seven attempts if each wait were twice as long as the one before.
+    await until('fifteen attempts', () => following.disconnected.length >= 15, 6000)
+  } finally {
+    await following.stop()
   }
 })
 
@@ -199,6 +211,34 @@ describe('a pair', () => {
     await primary.query(setSql('five'))
     await following.key('five')
     expect(following.keys).toEqual(['three', 'four', 'five'])
+  })
+
+  test('waits for no silent database once the epoch that voters have recorded is found', async () => {
+    const silent = createServer(() => {}).listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    await primary.query(
+      `CREATE TABLE memcached.mc_meta (name VARCHAR(64) PRIMARY KEY, value VARCHAR(64));
+       INSERT INTO memcached.mc_meta VALUES ('epoch', '3'); GRANT SELECT ON memcached.mc_meta TO ${follower.user}@'127.0.0.1'`,
+    )
+    const quickest = async (epoch: number): Promise<number> => {
+      const databases = databasesAt([(silent.address() as AddressInfo).port, primary.port], 'pair')
+      databases.expectEpoch(epoch)
+      const times: number[] = []
+      for (let n = 0; n < 5; n++) {
+        const since = performance.now()
+        expect((await databases.findPrimary()).address.port).toBe(primary.port)
+        times.push(performance.now() - since)
+      }
+      return Math.min(...times)
+    }
+    try {
+      expect(await quickest(3)).toBeLessThan(190)
+      // An older one may be that of somebody who was replaced: whoever else is writable has a little time to say so.
+      expect(await quickest(4)).toBeGreaterThan(190)
+    } finally {
+      silent.close()
+      await primary.query('DROP TABLE memcached.mc_meta')
+    }
   })
 
   test('tells nothing of the log by a primary of an earlier epoch than voters have on their disks', async () => {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { SupervisedProcess } from '../../../src/sandbox/supervised-process.ts'
 import { removeFolder, temporaryFolder, until } from '../../support/processes.ts'
 
@@ -9,11 +9,15 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
-async function supervise(script: string): Promise<{ process: SupervisedProcess; told: string[] }> {
+async function supervise(
+  script: string,
+  restartMilliseconds?: () => number,
+): Promise<{ process: SupervisedProcess; told: string[] }> {
   const folder = await temporaryFolder()
   const told: string[] = []
+  const spec = { name: 'sleeper', command: '/bin/sh', args: ['-c', script], folder: join(folder, 'sleeper') }
   const process = new SupervisedProcess(
-    { name: 'sleeper', command: '/bin/sh', args: ['-c', script], folder: join(folder, 'sleeper'), stopSeconds: 1 },
+    { ...spec, stopSeconds: 1, ...(restartMilliseconds === undefined ? {} : { restartMilliseconds }) },
     (_process, what) => told.push(what),
   )
   cleanups.push(
@@ -40,6 +44,21 @@ describe('a supervised process', () => {
     const delays = told.map((what) => /in (\d+) ms/.exec(what)?.[1]).filter((delay) => delay !== undefined)
     expect(delays.slice(0, 3)).toEqual(['500', '1000', '2000'])
     expect(told.join()).toContain('exit code 3')
+  })
+
+  test('that had started is started as soon as the first time, however often it is killed', async () => {
+    const { process: supervised, told } = await supervise('exec sleep 600', () => 10)
+    let later = 0
+    const now = performance.now.bind(performance)
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + later)
+    cleanups.push(async () => clock.mockRestore())
+    supervised.start()
+    for (let kills = 1; kills <= 3; kills++) {
+      later += 3000
+      process.kill(supervised.pid ?? 0, 'SIGKILL')
+      await until('another process', () => supervised.ends === kills && supervised.state === 'running')
+    }
+    expect(told.filter((what) => what.includes('in 10 ms'))).toHaveLength(3)
   })
 
   test.each(['SIGTERM', 'SIGKILL'] as const)('that is ended with %s stays down until it is started', async (signal) => {
