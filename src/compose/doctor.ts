@@ -12,10 +12,12 @@ import { type Finding, isToBeChanged, sortFindings } from '../doctor/finding.ts'
 import { checkGrants } from '../doctor/grant-checks.ts'
 import { checkNode, type NodeFacts } from '../doctor/node-checks.ts'
 import { checkPlacement, checkSocket, type ExpectedSocket, expectedSockets } from '../doctor/placement-checks.ts'
+import { checkRelay, type RelayPlace } from '../doctor/relay-checks.ts'
 import { readServerFacts, type ServerFacts } from '../doctor/server-facts.ts'
 import { checkSettings, type SettingNeeds } from '../doctor/setting-checks.ts'
 import { describeError, WhiteholeError } from '../domain/errors.ts'
 import { DatabaseLink } from '../sandbox/database-link.ts'
+import { ClusterView } from '../render/cluster-view.ts'
 import { SandboxFolder } from '../sandbox/folder.ts'
 import { nodeUser } from '../sandbox/process-specs.ts'
 import { dialectOf, planOf } from '../sandbox/topology.ts'
@@ -32,6 +34,8 @@ export type { Finding } from '../doctor/finding.ts'
 interface Patient {
   readonly topology: SettingNeeds['topology']
   readonly databases: readonly { readonly name: string; readonly connect: () => Promise<Connection> }[]
+  /** Those of them that are replicas in other data centres. */
+  readonly relays: readonly RelayPlace[]
   readonly nodes: readonly { readonly name: string; readonly http: HttpEndpoint }[]
   readonly account: string
   readonly grantsOf: string
@@ -69,6 +73,7 @@ export async function examine(given: ClusterAddress & { readonly cluster?: strin
   const all = [
     ...findings,
     ...(facts.length === patient.databases.length ? checkRoles(facts, needs) : []),
+    ...patient.relays.flatMap((relay) => checkRelay(relay, facts)),
     ...nodes.flatMap((node) => checkNode(node.name, formatEndpoint(node.http), node.facts)),
     ...(patient.cluster === undefined ? [] : checkPlacement(patient.cluster)),
     ...sockets,
@@ -138,7 +143,9 @@ async function examineSockets(cluster: ClusterConfig): Promise<Finding[]> {
 function reachableFromHere(cluster: ClusterConfig): ExpectedSocket[] {
   const sockets = expectedSockets(cluster)
   const own = Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address))
-  const subnets = [cluster.networks.caches, cluster.networks.applications].filter((subnet) => subnet !== undefined)
+  const subnets = [cluster.networks, ...cluster.networks.beyond]
+    .flatMap(({ caches, applications }) => [caches, applications])
+    .filter((subnet) => subnet !== undefined)
   const ours = subnets.filter((subnet) => own.some((address) => isInSubnet(address, subnet)))
   return ours.length === 0 ? sockets : sockets.filter(({ host }) => ours.some((subnet) => isInSubnet(host, subnet)))
 }
@@ -172,6 +179,10 @@ function configured(file: string, cluster: ClusterConfig | undefined): Patient {
   const databases = new Databases(databaseAccess(config))
   return {
     topology: config.databases.topology,
+    relays: config.databases.relays.map(({ address, filtered }) => ({
+      name: formatDatabaseAddress(address),
+      filtered,
+    })),
     databases: [...config.databases.addresses, ...config.databases.relays.map(({ address }) => address)].map(
       (address) => ({
         name: formatDatabaseAddress(address),
@@ -189,9 +200,11 @@ function configured(file: string, cluster: ClusterConfig | undefined): Patient {
 
 function fromClusterFile(cluster: ClusterConfig): Patient {
   const password = readPassword(resolve('/etc/whitehole', cluster.passwordFile))
-  const machines = cluster.machines.filter(({ runs }) => runs.includes('database'))
+  const view = new ClusterView(cluster)
+  const machines = view.running('database')
   return {
     topology: cluster.topology,
+    relays: view.relays.map(({ name, database }) => ({ name, filtered: database.filtered })),
     databases: machines.map(({ name, networks, database }) => ({
       name,
       connect: async () =>
@@ -226,6 +239,7 @@ function sandbox(path: string): Patient {
   const plan = planOf(settings)
   return {
     topology: settings.topology,
+    relays: plan.databases.flatMap(({ name, isRelay }) => (isRelay ? [{ name, filtered: false }] : [])),
     databases: plan.databases.map(({ name }) => {
       const link = new DatabaseLink({ name, dialect: dialectOf(settings), socketPath: folder.databaseSocket(name) })
       return { name, connect: async () => link.connect() }

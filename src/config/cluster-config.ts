@@ -69,9 +69,29 @@ const machineSchema = z.strictObject({
         .optional()
         .describe("As in a monitor's configuration: how a monitor fills this server from another."),
       connectionsMax: z.int().min(20).max(100_000).default(500).describe('Connections on the first port.'),
+      filtered: z
+        .boolean()
+        .default(false)
+        .describe(
+          'A relay that replicates database `memcached` alone (`replicate-do-db=memcached`); the nodes there know of the gaps that this leaves.',
+        ),
     })
     .prefault({})
-    .describe('Where `database` runs.'),
+    .describe(
+      'Where `database` runs. With `topology: pair` one outside of the first data centre is a relay (docs/DATACENTERS.md).',
+    ),
+  node: z
+    .strictObject({
+      acknowledge: z
+        .enum(['local', 'committed'])
+        .default('local')
+        .describe('`writer.acknowledge` of its node: `committed` only where its data centre has a relay.'),
+      maxLagSeconds: seconds(1, 86_400)
+        .optional()
+        .describe('`applier.maxLagSeconds` of its node: further behind, it answers no reads. No bound if not given.'),
+    })
+    .prefault({})
+    .describe('Where `node` runs.'),
   memcached: z
     .strictObject({
       memoryMebibytes: mebibytes.default(1024).describe('For items.'),
@@ -196,6 +216,17 @@ export const clusterConfigSchema = z
       .strictObject({
         applications: subnet.optional().describe('Where the applications are. Without it everything is on `caches`.'),
         caches: subnet.describe('Where databases and nodes are.'),
+        beyond: z
+          .array(
+            z.strictObject({
+              datacenter: name.describe('Not the first one.'),
+              applications: subnet.optional().describe('Where the applications are there.'),
+              caches: subnet.describe('Where databases and nodes are there, routed to and from that of home.'),
+            }),
+          )
+          .max(15)
+          .default([])
+          .describe('Subnets of other data centres, where they have their own.'),
       })
       .describe('Subnets.'),
     machines: z.array(machineSchema).min(1).max(128).describe('Every machine.'),
@@ -246,6 +277,10 @@ export const clusterConfigSchema = z
       .string()
       .default('replication.password')
       .describe('The file with the password that a standby reads the log with.'),
+    relayPasswordFile: z
+      .string()
+      .default('relay.password')
+      .describe('The file with the password that a relay reads the log with.'),
     votersSecretFile: z.string().default('voters.secret').describe('The file with the secret that all voters share.'),
     balancer: balancerSchema,
     alerts: alertsSchema,

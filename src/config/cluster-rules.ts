@@ -14,14 +14,25 @@ interface Machine {
   readonly datacenter?: string | undefined
   readonly runs: readonly Role[]
   readonly networks: { readonly applications?: Place | undefined; readonly caches: Place }
-  readonly database: { readonly serverId?: number | undefined; readonly port: number; readonly extraPort: number }
+  readonly database: {
+    readonly serverId?: number | undefined
+    readonly port: number
+    readonly extraPort: number
+    readonly filtered: boolean
+  }
+  readonly node: { readonly acknowledge: 'local' | 'committed' }
   readonly memcached: { readonly port: number }
+}
+
+interface Networks {
+  readonly applications?: string | undefined
+  readonly caches: string
 }
 
 interface Cluster {
   readonly topology: 'pair' | 'single' | 'external'
   readonly datacenters: readonly string[]
-  readonly networks: { readonly applications?: string | undefined; readonly caches: string }
+  readonly networks: Networks & { readonly beyond: readonly (Networks & { readonly datacenter: string })[] }
   readonly machines: readonly Machine[]
   readonly virtualAddresses: readonly {
     readonly role: string
@@ -49,6 +60,7 @@ export function checkCluster(cluster: Cluster, tell: Complain): void {
   }
   checkMachines(cluster, complain)
   checkDatabases(cluster, complain)
+  checkRelays(cluster, complain)
   checkVirtualAddresses(cluster, complain)
   checkPorts(cluster, complain)
   checkVoters(cluster, complain)
@@ -76,7 +88,22 @@ function checkVoters({ voters, machines, topology, monitorHttpPort, nodeHttpPort
   }
 }
 
-function checkMachines({ machines, networks, datacenters }: Cluster, complain: Complain): void {
+/** The subnets of that data centre: those of home, where it has none of its own. */
+export function networksOf({ networks }: Pick<Cluster, 'networks'>, datacenter: string): Networks {
+  return networks.beyond.find((one) => one.datacenter === datacenter) ?? networks
+}
+
+function checkMachines(cluster: Cluster, complain: Complain): void {
+  const { machines, networks, datacenters } = cluster
+  const [home = ''] = datacenters
+  for (const [index, { datacenter }] of networks.beyond.entries()) {
+    if (datacenter === home || !datacenters.includes(datacenter)) {
+      complain(
+        ['networks', 'beyond', index, 'datacenter'],
+        `"${datacenter}" is no data centre beyond ${home} in datacenters`,
+      )
+    }
+  }
   const names = new Seen(complain)
   const addresses = new Seen(complain)
   for (const [index, machine] of machines.entries()) {
@@ -89,7 +116,8 @@ function checkMachines({ machines, networks, datacenters }: Cluster, complain: C
       const place = machine.networks[network]
       if (place === undefined) continue
       const at = [...path, 'networks', network]
-      requireIn(networks[network], place.address, { path: [...at, 'address'], complain })
+      const subnet = networksOf(cluster, machine.datacenter ?? home)[network]
+      requireIn(subnet, place.address, { path: [...at, 'address'], complain })
       addresses.add(place.address, [...at, 'address'])
     }
   }
@@ -122,8 +150,35 @@ function checkDatabases({ machines, topology, datacenters }: Cluster, complain: 
   }
 }
 
+/** A database outside of the first data centre is a relay: of a pair alone, whose monitors attach it. */
+function checkRelays({ machines, topology, datacenters }: Cluster, complain: Complain): void {
+  const [home = ''] = datacenters
+  const isBeyond = ({ datacenter = home }: Machine): boolean => datacenter !== home
+  const relays = machines.filter((machine) => machine.runs.includes('database') && isBeyond(machine))
+  for (const [index, machine] of machines.entries()) {
+    const isRelay = relays.includes(machine)
+    if (isRelay && topology === 'single') {
+      complain(['machines', index, 'runs'], 'a database in another data centre is a relay of a pair: this is none')
+    }
+    if (machine.database.filtered && (!isRelay || topology !== 'pair')) {
+      complain(['machines', index, 'database', 'filtered'], 'is for a relay: a database in another data centre')
+    }
+    const hasRelay = relays.some(({ datacenter }) => datacenter === machine.datacenter)
+    if (machine.node.acknowledge === 'committed' && (!hasRelay || topology !== 'pair')) {
+      complain(
+        ['machines', index, 'node', 'acknowledge'],
+        '`committed` is for a node in another data centre that has a relay',
+      )
+    }
+  }
+  const relaysMax = 8
+  if (topology === 'pair' && relays.length > relaysMax) {
+    complain(['machines'], `there may be ${relaysMax} relays, and not ${relays.length}`)
+  }
+}
+
 function checkVirtualAddresses(cluster: Cluster, complain: Complain): void {
-  const { virtualAddresses, machines, networks, datacenters } = cluster
+  const { virtualAddresses, machines, datacenters } = cluster
   const [home = ''] = datacenters
   const roles = new Seen(complain)
   const routers = new Seen(complain)
@@ -141,7 +196,7 @@ function checkVirtualAddresses(cluster: Cluster, complain: Complain): void {
     for (const network of ['applications', 'caches'] as const) {
       const address = given[network]
       if (address === undefined) continue
-      requireIn(networks[network], address, { path: [...path, network], complain })
+      requireIn(networksOf(cluster, datacenter)[network], address, { path: [...path, network], complain })
       if (taken.has(address)) complain([...path, network], `${address} is the address of a machine`)
       taken.add(address)
     }

@@ -40,6 +40,20 @@ export function databaseSettings(dialect: Dialect, identity: DatabaseIdentity): 
   return [...identitySettings(dialect, identity), ...logSettings, ...(dialect === 'mariadb' ? mariadbLog : mysqlLog)]
 }
 
+/** What a relay in another data centre has beside them: those of a standby, so that it may become the primary if home is lost. */
+export function relaySettings(dialect: Dialect, { filtered }: { readonly filtered: boolean }): DatabaseSetting[] {
+  return [
+    {
+      name: dialect === 'mariadb' ? 'rpl-semi-sync-slave-enabled' : 'rpl-semi-sync-replica-enabled',
+      value: 'OFF',
+      why: 'no write waits for the other data centre, and none counts as safe because it is here',
+    },
+    ...(filtered
+      ? [{ name: 'replicate-do-db', value: 'memcached', why: "database memcached alone, as the nodes' files say too" }]
+      : []),
+  ]
+}
+
 function identitySettings(dialect: Dialect, identity: DatabaseIdentity): DatabaseSetting[] {
   const { serverId, port, extraPort, bindAddress, startsReadOnly = true } = identity
   return [

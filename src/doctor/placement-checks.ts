@@ -22,6 +22,40 @@ export function checkPlacement(cluster: ClusterConfig): Finding[] {
       ? [alone('balancer', onlyBalancer.name, 'run a balancer on another machine of the data centre')]
       : []),
     ...checkVoters(cluster),
+    ...checkBeyond(cluster),
+  ]
+}
+
+/** What another data centre lacks, or has too much of. */
+function checkBeyond({ topology, machines, datacenters, voters }: ClusterConfig): Finding[] {
+  if (topology !== 'pair') return []
+  const [home = ''] = datacenters
+  const beyond = machines.filter(({ datacenter = home }) => datacenter !== home)
+  const relays = new Set(beyond.flatMap(({ runs, datacenter }) => (runs.includes('database') ? [datacenter] : [])))
+  const withoutRelay = beyond.flatMap(({ name, runs, datacenter }): Finding[] =>
+    runs.includes('node') && !relays.has(datacenter)
+      ? [
+          {
+            severity: 'advice',
+            where: name,
+            check: 'placement',
+            found: `its node reads the log of ${home} over the link, as each one in ${datacenter} does: there is no relay`,
+            remedy: `run a database in ${datacenter} (docs/DATACENTERS.md)`,
+          },
+        ]
+      : [],
+  )
+  const votes = voters.filter((voter) => beyond.some(({ name }) => voter.endsWith(`:${name}`))).length
+  if (votes < Math.floor(voters.length / 2) + 1) return withoutRelay
+  return [
+    ...withoutRelay,
+    {
+      severity: 'advice',
+      where: 'cluster',
+      check: 'voters',
+      found: `${votes} of ${voters.length} votes are beyond ${home}: with the link cut, nobody there can replace a dead primary`,
+      remedy: `let most of the voters be in ${home}, or in a third place that both reach`,
+    },
   ]
 }
 

@@ -1,3 +1,4 @@
+import { networksOf } from '../config/cluster-rules.ts'
 import type { ClusterConfig, ClusterMachine, VirtualAddress } from '../config/cluster-config.ts'
 
 type Role = ClusterMachine['runs'][number]
@@ -46,13 +47,29 @@ export class ClusterView {
     return machine.database.serverId ?? this.machines.indexOf(machine) + 1
   }
 
-  /** Of the data centre, and of this very machine if it runs one. */
+  /** Of this very machine if it runs one, else of the data centre, else of another. */
   monitorFor(machine: ClusterMachine): ClusterMachine | undefined {
-    return machine.runs.includes('monitor') ? machine : this.near(machine, 'monitor')[0]
+    return machine.runs.includes('monitor')
+      ? machine
+      : [...this.near(machine, 'monitor'), ...this.far(machine, 'monitor')][0]
   }
 
   get managedPair(): ClusterMachine[] {
     return this.running('database').filter((machine) => this.datacenterOf(machine) === this.home)
+  }
+
+  /** Replicas in other data centres, whose nodes follow them. */
+  get relays(): ClusterMachine[] {
+    const { topology } = this.config
+    return topology === 'pair' ? this.running('database').filter((machine) => !this.managedPair.includes(machine)) : []
+  }
+
+  isRelay(machine: ClusterMachine): boolean {
+    return this.relays.includes(machine)
+  }
+
+  networksOf(machine: ClusterMachine): { readonly applications?: string | undefined; readonly caches: string } {
+    return networksOf(this.config, this.datacenterOf(machine))
   }
 
   /** Where clients of the memcached protocol connect, by name. */

@@ -70,7 +70,7 @@ function vrrpInstance(
   machine: ClusterMachine,
   { virtual, routerId }: { virtual: VirtualAddress; routerId: number },
 ): string {
-  const { networks } = view.config
+  const networks = view.networksOf(machine)
   const { caches, applications } = machine.networks
   const others = view.near(machine, 'balancer').filter(({ name }) => name !== machine.name)
   const address = (of: string | undefined, subnet: string | undefined, device: string | undefined): string[] =>
@@ -88,11 +88,15 @@ function vrrpInstance(
     `    virtual_router_id ${routerId}`,
     `    priority ${virtual.machine === machine.name ? 150 : 100 - view.near(machine, 'balancer').indexOf(machine)}`,
     `    advert_int ${advertSeconds(view)}`,
-    // Unicast: also where a network carries no multicast.
-    `    unicast_src_ip ${caches.address}`,
-    '    unicast_peer {',
-    ...others.map(({ networks: of }) => `        ${of.caches.address}`),
-    '    }',
+    // Unicast: also where a network carries no multicast. A balancer without another has nobody to speak to.
+    ...(others.length === 0
+      ? []
+      : [
+          `    unicast_src_ip ${caches.address}`,
+          '    unicast_peer {',
+          ...others.map(({ networks: of }) => `        ${of.caches.address}`),
+          '    }',
+        ]),
     '    virtual_ipaddress {',
     first,
     ...more,

@@ -26,13 +26,17 @@ function monitorConfig(view: ClusterView, machine: ClusterMachine): MonitorConfi
     databases: {
       takeover: 'managed',
       engine: config.engine,
-      pair: view.managedPair.map(({ name, networks, database }) => ({
-        name,
-        address: hostPort(networks.caches.address, database.port),
-        adminPort: database.extraPort,
-        ...(database.restartCommand === undefined ? {} : { restartCommand: database.restartCommand }),
-        ...(database.rebuildCommand === undefined ? {} : { rebuildCommand: database.rebuildCommand }),
-      })),
+      pair: view.managedPair.map(databaseOf),
+      ...(view.relays.length === 0
+        ? {}
+        : {
+            relays: view.relays.map((relay) => ({
+              ...databaseOf(relay),
+              datacenter: view.datacenterOf(relay),
+              filtered: relay.database.filtered,
+            })),
+            relayPasswordFile: config.relayPasswordFile,
+          }),
       user: config.monitorUser,
       passwordFile: config.monitorPasswordFile,
       replicationPasswordFile: config.replicationPasswordFile,
@@ -41,6 +45,17 @@ function monitorConfig(view: ClusterView, machine: ClusterMachine): MonitorConfi
     secretFile: config.votersSecretFile,
     http: { listen: hostPort(bindAddress(machine), config.monitorHttpPort), trusted: true },
     alerts: alertsOf(view),
+  }
+}
+
+function databaseOf({ name, networks, database }: ClusterMachine): MonitorConfigInput['databases']['pair'][number] {
+  const { restartCommand, rebuildCommand } = database
+  return {
+    name,
+    address: hostPort(networks.caches.address, database.port),
+    adminPort: database.extraPort,
+    ...(restartCommand === undefined ? {} : { restartCommand }),
+    ...(rebuildCommand === undefined ? {} : { rebuildCommand }),
   }
 }
 

@@ -1,5 +1,5 @@
 import type { ClusterMachine } from '../config/cluster-config.ts'
-import { databaseSettings } from '../config/database-settings.ts'
+import { databaseSettings, relaySettings } from '../config/database-settings.ts'
 import { bindAddress, type ClusterView } from './cluster-view.ts'
 import { madeFrom, type RenderedFile } from './rendered-file.ts'
 
@@ -16,7 +16,8 @@ export function renderMycnf(view: ClusterView, machine: ClusterMachine): Rendere
     // A single database has nobody who would make it writable; an external one is its owner's business.
     startsReadOnly: topology === 'pair',
   })
-  const lines = settings.flatMap(({ name, value, why }) => [
+  const relay = view.isRelay(machine) ? relaySettings(engine, machine.database) : []
+  const lines = [...settings, ...relay].flatMap(({ name, value, why }) => [
     ...(why === undefined ? [] : [`# ${why}`]),
     `${name} = ${value}`,
   ])

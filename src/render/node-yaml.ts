@@ -39,7 +39,17 @@ function nodeConfig(view: ClusterView, machine: ClusterMachine): NodeConfigInput
       topology,
       addresses: view
         .running('database')
-        .map(({ networks, database }) => hostPort(networks.caches.address, database.port)),
+        .filter((database) => !view.isRelay(database))
+        .map(databaseAddress),
+      ...(view.relays.length === 0
+        ? {}
+        : {
+            relays: view.relays.map((relay) => ({
+              address: databaseAddress(relay),
+              datacenter: view.datacenterOf(relay),
+              filtered: relay.database.filtered,
+            })),
+          }),
       user: nodeUser,
       passwordFile,
     },
@@ -52,19 +62,26 @@ function nodeConfig(view: ClusterView, machine: ClusterMachine): NodeConfigInput
       ...(keyPrefixPort === null ? [] : [{ ...listen(keyPrefixPort), namespaceFrom: 'key' as const }]),
     ],
     http: listen(nodeHttpPort),
+    ...(machine.node.acknowledge === 'local' ? {} : { writer: { acknowledge: machine.node.acknowledge } }),
+    ...(machine.node.maxLagSeconds === undefined ? {} : { applier: { maxLagSeconds: machine.node.maxLagSeconds } }),
     ...(view.near(machine, 'balancer').length === 0 ? {} : { gateway: { drainSeconds: drainSeconds(view) } }),
     ...(view.config.voters.includes(`node:${machine.name}`)
       ? {
           voter: {
-            databases: view.managedPair.map(({ name, networks, database }) => ({
-              name,
-              address: hostPort(networks.caches.address, database.port),
+            // A relay too may become the primary, by a person's word.
+            databases: [...view.managedPair, ...view.relays].map((database) => ({
+              name: database.name,
+              address: databaseAddress(database),
             })),
             secretFile: view.config.votersSecretFile,
           },
         }
       : {}),
   }
+}
+
+function databaseAddress({ networks, database }: ClusterMachine): string {
+  return hostPort(networks.caches.address, database.port)
 }
 
 /** At SIGTERM: as long as a balancer takes to notice, and no longer than systemd waits. */

@@ -66,6 +66,20 @@ const variants: Record<string, (text: string) => string> = {
       .replace(/^balancer:.*$/m, 'balancer: { check: mg, scheduler: lc, quiescent: false }')
       .replace(/^alerts:.*$/m, 'alerts: { states: failures, email: [a@example.org, b@example.org] }'),
   mysql: (text) => `engine: mysql\n${text}`,
+  'filtered-relay': filteredRelay,
+  'filtered-relay-mysql': (text) => `engine: mysql\n${filteredRelay(text)}`,
+}
+
+/** A whole second data centre: a relay of our database alone, two nodes, a balancer with an address. */
+function filteredRelay(text: string): string {
+  const machine = (name: string, runs: string, host: number): string =>
+    `  - { name: ${name}, datacenter: dc2, runs: [${runs}], database: { filtered: ${runs.includes('database')} }, node: { acknowledge: committed, maxLagSeconds: 30 }, networks: { caches: { address: 10.201.5.${host}, interface: eth1 } } }\n`
+  return `datacenters: [dc1, dc2]\n${text}`
+    .replace('networks:\n', 'networks:\n  beyond: [{ datacenter: dc2, caches: 10.201.5.0/24 }]\n')
+    .replace(
+      'virtualAddresses:\n',
+      `${machine('beyond-1', 'database, node, balancer', 10)}${machine('beyond-2', 'node', 11)}virtualAddresses:\n  - { role: reader, datacenter: dc2, caches: 10.201.5.3, machine: beyond-1, routerId: 60 }\n`,
+    )
 }
 
 const haveHaproxy = have('/usr/sbin/haproxy')
@@ -128,6 +142,8 @@ describe.each(clusters)('what is rendered from %s', (name) => {
       expect(output).toMatch(/^sync-binlog +1$/m)
       const addresses = /^bind-address +(\S+)$/m.exec(output)?.[1]?.split(',') ?? []
       expect(addresses).toEqual([...new Set(addresses)])
+      const isFiltered = name === 'filtered-relay' && file.includes('beyond-1')
+      expect(readFileSync(file, 'utf8').includes('replicate-do-db = memcached')).toBe(isFiltered)
     }
   })
 
@@ -177,6 +193,46 @@ describe.each(clusters)('what is rendered from %s', (name) => {
     )
     expect(config).toMatchObject({ code: 0 })
   })
+})
+
+test('a second data centre: its relay is named to all, votes for nobody, and its own nodes are read there', async () => {
+  const file = await variant('beyond', filteredRelay)
+  const { stdout } = await whiteholeHere('render', 'all', '--cluster', file, '--json')
+  const all = JSON.parse(stdout) as { machine: string; files: { path: string; text: string }[] }[]
+  const text = (machine: string, path: string): string =>
+    all.find((one) => one.machine === machine)?.files.find((one) => one.path === path)?.text ?? ''
+
+  const relay = { address: { kind: 'tcp', host: '10.201.5.10', port: 3306 }, datacenter: 'dc2', filtered: true }
+  for (const name of ['slave-1', 'slave-2', 'beyond-1', 'beyond-2']) {
+    const { databases, datacenter, writer, applier, voter } = parseNodeConfig(
+      text(name, '/etc/whitehole/node.yaml'),
+      name,
+    )
+    expect(databases.addresses.map(({ host }) => host)).toEqual(['10.200.5.10', '10.200.5.20'])
+    expect(databases.relays).toMatchObject([relay])
+    const isBeyond = name.startsWith('beyond')
+    expect({ datacenter, acknowledge: writer.acknowledge, maxLagSeconds: applier.maxLagSeconds }).toEqual({
+      datacenter: isBeyond ? 'dc2' : 'dc1',
+      acknowledge: isBeyond ? 'committed' : 'local',
+      maxLagSeconds: isBeyond ? 30 : undefined,
+    })
+    // Whom a person may promote, a voter must know.
+    if (name === 'slave-1') expect(voter?.databases.map((one) => one.name)).toContain('beyond-1')
+  }
+  const monitor = parseMonitorConfig(text('master-a', '/etc/whitehole/monitor.yaml'), 'monitor.yaml')
+  expect(monitor.databases.pair.map(({ name }) => name)).toEqual(['master-a', 'master-b'])
+  expect(monitor.databases.relays).toMatchObject([{ ...relay, name: 'beyond-1', adminPort: 3307 }])
+  const settings = text('beyond-1', '/etc/mysql/mariadb.conf.d/90-whitehole.cnf')
+  for (const line of ['replicate-do-db = memcached', 'rpl-semi-sync-slave-enabled = OFF', 'log-slave-updates = 1']) {
+    expect(settings.split('\n')).toContain(line)
+  }
+  expect(text('master-b', '/etc/mysql/mariadb.conf.d/90-whitehole.cnf')).not.toContain('replicate-do-db')
+  const balancer = text('beyond-1', '/etc/haproxy/haproxy.cfg')
+  expect(balancer).toMatch(/server beyond-2 10\.201\.5\.11:11211 (?!.*backup).*$/m)
+  expect(balancer).toMatch(/server slave-1 10\.200\.5\.100:11211 .*backup$/m)
+  expect(text('beyond-1', '/etc/keepalived/keepalived.conf')).toContain('10.201.5.3/24 dev eth1')
+  const prometheus = (await whiteholeHere('render', 'prometheus', '--cluster', file)).stdout
+  expect(prometheus).toMatch(/10\.201\.5\.11:22121\s+labels:\s+machine: beyond-2\s+datacenter: dc2/)
 })
 
 describe('the command', () => {

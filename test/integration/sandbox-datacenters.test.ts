@@ -84,6 +84,38 @@ describe('two data centres in a sandbox', () => {
     await until('home to read it', async () => (await get(home(), 'k')) === 'v')
   })
 
+  test('the doctor finds what is wrong with the relay, and its own statements put it right', async () => {
+    const findings = async (): Promise<{ where: string; check: string; severity: string; sql?: string[] }[]> => {
+      const { stdout } = await sandbox.run('doctor', '--json')
+      return JSON.parse(stdout).findings
+    }
+    const toChange = async (): Promise<string[]> =>
+      (await findings()).flatMap(({ where, check, severity }) => (severity === 'note' ? [] : [`${where} ${check}`]))
+    await until('nothing to change', async () => {
+      const found = await toChange()
+      if (found.length > 0) throw new Error(found.join(', '))
+      return true
+    })
+
+    await sql('db3', 'SET GLOBAL rpl_semi_sync_slave_enabled = ON')
+    const voting = (await findings()).find(({ check }) => check === 'relay_semi_sync')
+    expect(voting).toMatchObject({ where: 'db3', severity: 'problem' })
+    for (const statement of voting?.sql ?? []) await sql('db3', statement)
+
+    await sql('db3', 'STOP SLAVE SQL_THREAD; SET GLOBAL replicate_do_db = "memcached"; START SLAVE SQL_THREAD')
+    // Its receiver was just started.
+    await until('the filter to be found', async () => (await toChange()).join() === 'db3 relay_filter')
+    await sql('db3', 'STOP SLAVE SQL_THREAD; SET GLOBAL replicate_do_db = ""; START SLAVE SQL_THREAD')
+
+    // The monitor starts it again within moments.
+    await until('a relay that stands to be found', async () => {
+      await sql('db3', 'STOP SLAVE')
+      return (await toChange()).includes('db3 relay_source')
+    })
+    await until('the monitor to have attached it', async () => (await toChange()).length === 0)
+    await whole()
+  })
+
   test('with the link down reads go on there and writes do not; home goes on; then it catches up', async () => {
     await control('stop', 'link')
     expect(await set(home(), 'k', 'w')).toBe('STORED\r\n')

@@ -23,6 +23,14 @@ describe.runIf(process.env['WHITEHOLE_MACHINES'] === 'all' && whyNoMachines() ==
       expect(doctor.stdout).toContain('3 votes')
     })
 
+    test('installs a second data centre', { timeout: 120_000 }, async () => {
+      const beyond = [{ network: 'caches', device: 'eth0', address: '10.201.5.10/24' }]
+      machines = await GuidedMachines.boot({ machine1: on(10), machine2: on(20), machine3: beyond })
+      for (const name of ['machine1', 'machine2']) await machines.at(name).must('ip route add 10.201.5.0/24 dev eth0')
+      await machines.at('machine3').must('ip route add 10.200.5.0/24 dev eth0')
+      await machines.follow('A second data centre')
+    })
+
     test('installs three machines', { timeout: 120_000 }, async () => {
       machines = await GuidedMachines.boot({ machine1: on(10), machine2: on(20), machine3: on(30) })
       await machines.follow('Three machines')

@@ -117,6 +117,39 @@ describe('each mistake is told at its own place', () => {
       (file) => (file.voters = ['node:slave-1', 'monitor:master-a', 'node:slave-2']),
       'machines[1].runs: its monitor must be a voter: monitor:master-b',
     ],
+    [
+      'a filter at home',
+      (file) => (file.machines[0].database.filtered = true),
+      'machines[0].database.filtered: is for a relay: a database in another data centre',
+    ],
+    [
+      'a write from beyond that need not be here, without a relay there',
+      (file) => (file.machines[2].node = { acknowledge: 'committed' }),
+      'machines[2].node.acknowledge: `committed` is for a node in another data centre that has a relay',
+    ],
+    [
+      'a relay of a database that is no pair',
+      (file) => {
+        Object.assign(file, { topology: 'single', datacenters: ['dc1', 'dc2'], voters: [] })
+        file.machines[1].datacenter = 'dc2'
+        for (const machine of file.machines) machine.runs = machine.runs.filter((role: string) => role !== 'monitor')
+      },
+      'machines[1].runs: a database in another data centre is a relay of a pair: this is none',
+    ],
+    [
+      'an address of a data centre that has its own subnet',
+      (file) => {
+        file.datacenters = ['dc1', 'dc2']
+        file.networks.beyond = [{ datacenter: 'dc2', caches: '10.201.5.0/24' }]
+        file.machines[3].datacenter = 'dc2'
+      },
+      'machines[3].networks.caches.address: 10.200.5.101 is not in 10.201.5.0/24',
+    ],
+    [
+      'subnets beyond for home',
+      (file) => (file.networks.beyond = [{ datacenter: 'dc1', caches: '10.201.5.0/24' }]),
+      'networks.beyond[0].datacenter: "dc1" is no data centre beyond dc1 in datacenters',
+    ],
     ['an unknown key', (file) => (file.balancer.chektype = 'ping'), 'balancer.chektype: unknown key'],
   ])('%s', (_, change, expected) => {
     const found = complaints(change)
