@@ -226,9 +226,11 @@ function solo(view: View, primary: DatabaseFacts): Decision {
   const { record } = view
   const standby = view.facts(record.standby)
   const works = standby !== undefined && standby.readOnly && view.follows(standby)
-  // Also where an attempt to pair was left half done: nobody may wait for a standby that is not there.
-  if (!works && primary.semiSync.primaryEnabled) return run(view, { kind: 'unpair', database: record.primary })
+  const attachAnew = !works || view.state.memory.pairFailed
+  // Also where an attempt to pair was left half done: nobody may wait for a standby that is not there, or is about to be attached anew. With
+  // MariaDB a GRANT that waits holds a lock without which nobody comes in any more, neither standby nor monitor.
+  if (attachAnew && primary.semiSync.primaryEnabled) return run(view, { kind: 'unpair', database: record.primary })
   if (standby === undefined) return wait
-  if (!works || view.state.memory.pairFailed) return rejoin(view, standby)
+  if (attachAnew) return rejoin(view, standby)
   return run(view, { kind: 'pair', primary: record.primary, standby: record.standby })
 }

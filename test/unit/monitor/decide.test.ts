@@ -268,6 +268,15 @@ describe('beside a primary that lives', () => {
     })
   })
 
+  it('semi-sync goes off before the standby is attached anew: a GRANT that waited would lock everybody out', () => {
+    const solo: ClusterRecord = { ...steady, mode: 'solo' }
+    const failed = (db1: DatabaseFacts) =>
+      decide(state({ db1, db2: facts('db2'), memory: { ...marked, pairFailed: true } }), solo)
+    expect(failed(facts('db1'))).toMatchObject({ operation: { kind: 'unpair', database: 'db1' } })
+    const off = facts('db1', { semiSync: { ...facts('db1').semiSync, primaryEnabled: false, primaryActive: false } })
+    expect(failed(off)).toMatchObject({ operation: { kind: 'attach', primary: 'db1', standby: 'db2' } })
+  })
+
   it('semi-sync goes off only once `solo` is recorded; a lost standby is waited for less long than one that stalls', () => {
     const since = (milliseconds: number, db2?: DatabaseFacts) =>
       decide(state({ db1: facts('db1'), db2, memory: { ...marked, standbyBrokenSince: now - milliseconds } }), steady)
