@@ -182,6 +182,9 @@ const balancerSchema = z
   .prefault({})
   .describe('How clients are shared among nodes.')
 
+/** Of the machine itself. */
+export const localMailServer = '127.0.0.1:25'
+
 const alertsSchema = z
   .strictObject({
     email: z.array(z.email()).max(16).default([]).describe('Who is written to. Nobody if it is empty.'),
@@ -189,8 +192,10 @@ const alertsSchema = z
     smtp: z
       .string()
       .regex(/^[A-Za-z0-9_.-]+:\d{1,5}$/, 'is no host:port')
-      .default('127.0.0.1:25')
-      .describe('The mail server.'),
+      .default(localMailServer)
+      .describe(
+        'The mail server. With another one than the default the monitors hand their mails to it (by `curl`), else to their machine’s `/usr/sbin/sendmail`.',
+      ),
     states: z.enum(['all', 'failures']).default('all').describe('`all`: also when something is well again.'),
     repeatSeconds: seconds(60, 31_536_000)
       .default(3600)

@@ -1,6 +1,7 @@
 import { stringify } from 'yaml'
-import type { ClusterMachine } from '../config/cluster-config.ts'
+import { type ClusterMachine, localMailServer } from '../config/cluster-config.ts'
 import type { MonitorConfigInput } from '../config/monitor-config.ts'
+import { shellQuoted } from '../runtime/shell.ts'
 import { bindAddress, type ClusterView, hostPort } from './cluster-view.ts'
 import { madeFrom, type RenderedFile } from './rendered-file.ts'
 
@@ -59,9 +60,8 @@ function databaseOf({ name, networks, database }: ClusterMachine): MonitorConfig
   }
 }
 
-/** The monitor mails by the machine's own mail command (ALERTS.md); `smtp` is for those who speak to a mail server themselves. */
 function alertsOf({ config: { name, alerts } }: ClusterView): MonitorConfigInput['alerts'] {
-  const { email, from, states, repeatSeconds } = alerts
+  const { email, from, smtp, states, repeatSeconds } = alerts
   if (email.length === 0) return { cluster: name }
   return {
     cluster: name,
@@ -70,8 +70,23 @@ function alertsOf({ config: { name, alerts } }: ClusterView): MonitorConfigInput
       emailalertfrom: from,
       emailalertfreq: Math.min(repeatSeconds, emailSecondsMax),
       emailalertstatus: states === 'all' ? 'all' : 'warning,critical',
+      // A machine that has a mail server has a sendmail, which keeps what can't be delivered.
+      ...(smtp === localMailServer ? {} : { command: handOver({ smtp, from, email }) }),
     },
   }
+}
+
+function handOver({ smtp, from, email }: { smtp: string; from: string; email: readonly string[] }): string {
+  const fixed = ['curl', '--silent', '--show-error', '--fail', '--crlf', '--upload-file', '-']
+  const words = [
+    ...fixed,
+    '--url',
+    `smtp://${smtp}`,
+    '--mail-from',
+    from,
+    ...email.flatMap((to) => ['--mail-rcpt', to]),
+  ]
+  return words.map((word) => (/^[A-Za-z0-9_.:/@-]+$/.test(word) ? word : shellQuoted(word))).join(' ')
 }
 
 function voterOf(view: ClusterView, voter: string): { name: string; kind: 'node' | 'monitor'; http: string } {

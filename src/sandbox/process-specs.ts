@@ -5,6 +5,7 @@ import type { NodeConfigInput } from '../config/node-config.ts'
 import { runAsRoot } from './data-directory.ts'
 import { type DatabaseSettings, mariadbArguments, mysqlArguments } from '../config/database-settings.ts'
 import type { SandboxFolder } from './folder.ts'
+import { shellQuoted } from '../runtime/shell.ts'
 import { findProgram } from './programs.ts'
 import type { ProcessSpec } from './supervised-process.ts'
 import {
@@ -205,10 +206,6 @@ export function linkSpec(
     folder: folder.of(plan.name),
     stopSeconds: 5,
   }
-}
-
-function shellQuoted(text: string): string {
-  return `'${text.replaceAll("'", "'\\''")}'`
 }
 
 /** The same configuration as a node anywhere has; a good example to start from. */

@@ -4,8 +4,11 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { sendByCommand } from '../../src/adapters/mail-command.ts'
+import { mailSource } from '../../src/alerts/mail-text.ts'
 import { parseMonitorConfig, parseNodeConfig } from '../../src/config/load.ts'
 import { haveMysql, mysqldPath } from '../support/databases.ts'
+import { MailServer } from '../support/mail-server.ts'
 import { removeFolder, temporaryFolder } from '../support/processes.ts'
 import { whiteholeHere } from '../support/sandboxes.ts'
 
@@ -81,6 +84,35 @@ function filteredRelay(text: string): string {
       `${machine('beyond-1', 'database, node, balancer', 10)}${machine('beyond-2', 'node', 11)}virtualAddresses:\n  - { role: reader, datacenter: dc2, caches: 10.201.5.3, machine: beyond-1, routerId: 60 }\n`,
     )
 }
+
+test('the monitor hands its mails to the mail server of the cluster file', async () => {
+  const server = await MailServer.start()
+  try {
+    const alerts = `alerts: { smtp: '127.0.0.1:${server.port}', from: whitehole@example.org, email: [a@example.org, o'b@example.org] }`
+    const [machine = ''] = await rendered(await variant('smtp', (text) => text.replace(/^alerts:.*$/m, alerts)))
+    const file = join(machine, 'etc/whitehole/monitor.yaml')
+    const { email } = parseMonitorConfig(readFileSync(file, 'utf8'), file).alerts
+    const message = {
+      id: 'id',
+      to: email?.emailalert ?? [],
+      from: 'whitehole@example.org',
+      subject: 's',
+      body: 'a\n.\nb\n',
+    }
+    const source = mailSource(message, new Date(0))
+    const given = { command: email?.command ?? '', source, environment: {} }
+    await sendByCommand(given, 10_000, new AbortController().signal)
+    expect(server.commands).toEqual([
+      expect.stringMatching(/^MAIL FROM:<whitehole@example\.org>/),
+      'RCPT TO:<a@example.org>',
+      "RCPT TO:<o'b@example.org>",
+    ])
+    expect(server.message).toMatch(/^Subject: s\r$/m)
+    expect(server.message).toContain('\r\na\r\n..\r\nb\r\n')
+  } finally {
+    server.stop()
+  }
+})
 
 const haveHaproxy = have('/usr/sbin/haproxy')
 const canTestKeepalived = have('/usr/sbin/keepalived') && process.getuid?.() === 0
