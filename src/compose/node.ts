@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { HttpAddress } from '../admin/listen-http.ts'
+import { listenBalancerAgent } from '../admin/balancer-agent.ts'
 import { listenNodeHttp } from '../admin/node-http.ts'
 import { createRegistry } from '../admin/node-metrics.ts'
 import { type DatabaseAccess, Databases } from '../adapters/databases.ts'
@@ -15,6 +16,7 @@ import { describeError } from '../domain/errors.ts'
 import type { LocalReads } from '../domain/local-reads.ts'
 import { GatewayCounters } from '../gateway/counters.ts'
 import { Gateway } from '../gateway/gateway.ts'
+import { weightPercent } from '../domain/balancer-weight.ts'
 import type { NodeState } from '../domain/node-state.ts'
 import { armFailpoint } from '../runtime/failpoints.ts'
 import { Donor } from '../recovery/donor.ts'
@@ -93,6 +95,7 @@ class Node {
   readonly #drained: DrainMark
   readonly #abort = new AbortController()
   #http: { close(): Promise<void> } | undefined
+  #agent: { close(): Promise<void> } | undefined
   #voter: NodeVoter | undefined
   #applying: Promise<void> = Promise.resolve()
 
@@ -221,6 +224,7 @@ class Node {
       donations: this.#donor,
       voter: this.#voter?.desk,
     })
+    await this.#tellBalancers()
     this.#voter?.start()
     await this.#applier.lock()
     await this.#gateway.start()
@@ -273,7 +277,22 @@ class Node {
     this.#applier.unlock()
     // Last: until then its voice counts.
     this.#voter?.stop()
+    await this.#agent?.close()
     await this.#http?.close()
+  }
+
+  async #tellBalancers(): Promise<void> {
+    const { balancerAgent, applier } = this.#config
+    if (balancerAgent === undefined) return
+    this.#agent = await listenBalancerAgent(balancerAgent.listen, () => ({
+      percent: weightPercent({
+        state: this.state,
+        lagSeconds: this.#primaryWatch.lagSeconds(),
+        maxLagSeconds: applier.maxLagSeconds,
+        isDonor: this.#donor.figures.running > 0,
+      }),
+      failure: this.#applier.failure ?? null,
+    }))
   }
 
   #composeApplier(databases: Databases): Applier {

@@ -257,6 +257,12 @@ export const clusterConfigSchema = z
       .prefault({})
       .describe('SQL at the virtual addresses of the writer, where a monitor tells who is what (`topology: pair`).'),
     nodeHttpPort: port.default(22_121).describe('`/readyz` and `/metrics` of each node.'),
+    nodeAgentPort: port
+      .nullable()
+      .default(22_122)
+      .describe(
+        'Where HAProxy asks each node for its weight, which follows its state (`balancerAgent`); null for none: then a node that does not serve gets new clients until `balancer.fall` checks have failed.',
+      ),
     monitorHttpPort: port
       .default(22_100)
       .describe('Where the monitor of a balancer machine tells which database is the primary.'),

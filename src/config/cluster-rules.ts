@@ -45,6 +45,7 @@ interface Cluster {
   readonly namespaces: readonly { readonly name: string; readonly port: number }[]
   readonly keyPrefixPort: number | null
   readonly nodeHttpPort: number
+  readonly nodeAgentPort: number | null
   readonly monitorHttpPort: number
   readonly voters: readonly string[]
   readonly sqlPorts: { readonly primary: number; readonly standby: number }
@@ -233,7 +234,7 @@ function checkHolders(cluster: Cluster, given: { index: number; datacenter: stri
 }
 
 function checkPorts(cluster: Cluster, complain: Complain): void {
-  const { namespaces, keyPrefixPort, nodeHttpPort, machines } = cluster
+  const { namespaces, keyPrefixPort, nodeHttpPort, nodeAgentPort, machines } = cluster
   const names = new Seen(complain)
   const ports = new Seen(complain)
   for (const [index, { name, port }] of namespaces.entries()) {
@@ -242,6 +243,7 @@ function checkPorts(cluster: Cluster, complain: Complain): void {
   }
   if (keyPrefixPort !== null) ports.add(String(keyPrefixPort), ['keyPrefixPort'])
   ports.add(String(nodeHttpPort), ['nodeHttpPort'])
+  if (nodeAgentPort !== null) ports.add(String(nodeAgentPort), ['nodeAgentPort'])
   if (namespaces.length === 0 && keyPrefixPort === null && machines.some(({ runs }) => runs.includes('node'))) {
     complain(['keyPrefixPort'], 'without namespaces and without this port a node listens nowhere')
   }

@@ -147,6 +147,16 @@ const httpSchema = z
     return { listen: http.listen, advertise: http.advertise ?? reachable(http.listen) }
   })
 
+const balancerAgentSchema = z
+  .strictObject({
+    listen: tcpAddressSchema.describe('`host:port`.'),
+    trusted,
+  })
+  .superRefine(({ listen, trusted: isTrusted }, context) => requireTrust({ listen, trusted: isTrusted }, context))
+  .describe(
+    "Where HAProxy's `agent-check` learns which part of its share of new clients this node takes, by its state: 100 % while it serves, 50 % while it gives its items to another node or is more than half of `applier.maxLagSeconds` behind, else none. Nobody listens if it is not given.",
+  )
+
 const gatewaySchema = z
   .strictObject({
     connectionsMax: count(100_000).default(4096).describe('Clients of all listeners together; more are turned away.'),
@@ -278,6 +288,7 @@ export const nodeConfigSchema = z
     listeners: z.array(listenerSchema).min(1).max(256).describe('Where clients connect with the memcached protocol.'),
     voter: nodeVoterSchema.optional(),
     http: httpSchema.prefault({}).describe('`/healthz`, `/readyz`, `/metrics` and `/v1/status`.'),
+    balancerAgent: balancerAgentSchema.optional(),
     gateway: gatewaySchema,
     writer: writerSchema,
     applier: applierSchema,

@@ -99,7 +99,9 @@ export interface ExpectedSocket {
 }
 
 export function expectedSockets(cluster: ClusterConfig): ExpectedSocket[] {
-  const { namespaces, keyPrefixPort, nodeHttpPort, monitorHttpPort, virtualAddresses } = cluster
+  const { namespaces, keyPrefixPort, nodeHttpPort, nodeAgentPort, monitorHttpPort, virtualAddresses, balancer } =
+    cluster
+  const hasAgents = balancer.forwarding === 'proxy' && cluster.machines.some(({ runs }) => runs.includes('balancer'))
   const clientPorts = [
     ...namespaces.map(({ name, port }) => ({ what: `namespace ${name}`, port })),
     ...(keyPrefixPort === null ? [] : [{ what: 'the key-prefix listener', port: keyPrefixPort }]),
@@ -112,6 +114,9 @@ export function expectedSockets(cluster: ClusterConfig): ExpectedSocket[] {
         ? [
             ...clientPorts.map((port) => ({ ...common, ...port, open: true })),
             { ...common, what: '/readyz', port: nodeHttpPort, open: true },
+            ...(hasAgents && nodeAgentPort !== null
+              ? [{ ...common, what: 'its weight for balancers', port: nodeAgentPort, open: true }]
+              : []),
             // Whoever reaches it may write past the log.
             ...(isLoopback ? [] : [{ ...common, what: "the node's own memcached", port: memcached.port, open: false }]),
           ]

@@ -72,6 +72,13 @@ export class ClusterView {
     return networksOf(this.config, this.datacenterOf(machine))
   }
 
+  /** Where balancers ask a node for its weight; undefined where none of HAProxy's does. */
+  get agentPort(): number | undefined {
+    const { nodeAgentPort, balancer } = this.config
+    const isAsked = balancer.forwarding === 'proxy' && this.running('balancer').length > 0
+    return isAsked && nodeAgentPort !== null ? nodeAgentPort : undefined
+  }
+
   /** Where clients of the memcached protocol connect, by name. */
   get clientPorts(): { readonly name: string; readonly port: number }[] {
     const { namespaces, keyPrefixPort } = this.config

@@ -133,8 +133,21 @@ function server(view: ClusterView, given: { node: ClusterMachine; port: number; 
   const { node, port, backup } = given
   const { address } = node.networks.caches
   const checked = view.config.balancer.check === 'readyz' ? ` port ${view.config.nodeHttpPort}` : ''
-  const weight = node.weight === 1 ? '' : ` weight ${node.weight}`
-  return `    server ${node.name} ${hostPort(address, port)} check${checked}${weight}${backup ? ' backup' : ''}`
+  const { agentPort } = view
+  const agent =
+    agentPort === undefined
+      ? ''
+      : ` agent-check agent-port ${agentPort} agent-inter ${milliseconds(view.config.balancer.checkIntervalSeconds)}ms`
+  const weight = ` weight ${node.weight * weightScale(view)}`
+  return `    server ${node.name} ${hostPort(address, port)} check${checked}${agent}${weight}${backup ? ' backup' : ''}`
+}
+
+const haproxyWeightMax = 256
+
+/** A node's agent tells a percentage, of which HAProxy makes a whole number: half of 1 would be none. */
+function weightScale(view: ClusterView): number {
+  const highest = Math.max(...view.running('node').map(({ weight }) => weight))
+  return Math.max(1, Math.floor(Math.min(100, haproxyWeightMax / highest)))
 }
 
 /** SQL by role: a monitor is asked who is what, of this machine if it has one; servers are named as their databases are there. */

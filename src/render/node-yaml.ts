@@ -62,6 +62,9 @@ function nodeConfig(view: ClusterView, machine: ClusterMachine): NodeConfigInput
       ...(keyPrefixPort === null ? [] : [{ ...listen(keyPrefixPort), namespaceFrom: 'key' as const }]),
     ],
     http: listen(nodeHttpPort),
+    ...(view.agentPort === undefined
+      ? {}
+      : { balancerAgent: { listen: hostPort(bind, view.agentPort), trusted: true } }),
     ...(machine.node.acknowledge === 'local' ? {} : { writer: { acknowledge: machine.node.acknowledge } }),
     ...(machine.node.maxLagSeconds === undefined ? {} : { applier: { maxLagSeconds: machine.node.maxLagSeconds } }),
     ...(view.near(machine, 'balancer').length === 0 ? {} : { gateway: { drainSeconds: drainSeconds(view) } }),

@@ -117,7 +117,8 @@ test('the monitor hands its mails to the mail server of the cluster file', async
 const haveHaproxy = have('/usr/sbin/haproxy')
 const canTestKeepalived = have('/usr/sbin/keepalived') && process.getuid?.() === 0
 const haveAnalyze = have('/usr/bin/systemd-analyze')
-const havePromtool = have('/usr/bin/promtool')
+const promtool = process.env['WHITEHOLE_PROMTOOL'] ?? '/usr/bin/promtool'
+const havePromtool = have(promtool)
 
 const clusters = [...names, ...Object.keys(variants)]
 
@@ -209,20 +210,9 @@ describe.each(clusters)('what is rendered from %s', (name) => {
     const file = change === undefined ? join(examples, name) : join(folder, `${name}.yaml`)
     const out = join(folder, `prometheus-${name}`)
     await whiteholeHere('render', 'prometheus', '--cluster', file, '--out', out)
-    const { code, output } = await run(
-      '/usr/bin/promtool',
-      'check',
-      'rules',
-      join(out, 'etc/prometheus/whitehole.rules.yml'),
-    )
+    const { code, output } = await run(promtool, 'check', 'rules', join(out, 'etc/prometheus/whitehole.rules.yml'))
     expect({ code, output }).toMatchObject({ code: 0 })
-    const config = await run(
-      '/usr/bin/promtool',
-      'check',
-      'config',
-      '--syntax-only',
-      join(out, 'etc/prometheus/prometheus.yml'),
-    )
+    const config = await run(promtool, 'check', 'config', '--syntax-only', join(out, 'etc/prometheus/prometheus.yml'))
     expect(config).toMatchObject({ code: 0 })
   })
 })
