@@ -116,6 +116,13 @@ export const mariadbControl: ControlSql = {
   // Plain KILL would let a waiting commit become visible (and answer it with OK).
   endSession: (id) => `KILL SOFT CONNECTION ${id}`,
   compare: (_ask, mine, primary) => Promise.resolve(surplus(mine, primary)),
+  // Only a semi-synchronous replica takes back what bears its own server id (`do_accept_own_server_id` in MariaDB's slave.cc); an
+  // asynchronous one drops it and counts it as executed.
+  ignoredOwn: ({ serverId, history }, primary) =>
+    surplus(primary, history)
+      .split(',')
+      .filter((gtid) => gtid.split('-')[1] === String(serverId))
+      .join(','),
   lostFromLog: async (ask) => {
     // Read first, since both move on: a transaction is in the log before it is in the position.
     const [applied] = await ask<Row>('SELECT @@global.gtid_slave_pos AS position')

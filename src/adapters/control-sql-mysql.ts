@@ -101,6 +101,8 @@ export const mysqlControl: ControlSql = {
     const [row] = await ask<Row>('SELECT GTID_SUBTRACT(?, ?) AS surplus', [mine, primary])
     return text(row, 'surplus').replace(/\s/g, '')
   },
+  // Nothing is ever truncated.
+  ignoredOwn: () => '',
   // The engine counts them as purged, so a reader that lacks them is told.
   lostFromLog: () => Promise.resolve(''),
   // A kill brings the tail back committed.

@@ -68,6 +68,8 @@ export interface ControlSql {
   readonly endSession: (id: number) => string
   /** What one history has and the other lacks. */
   readonly compare: (ask: Ask, mine: string, primary: string) => Promise<string>
+  /** What a server wrote itself, lacks by now, and would ignore as a relay. */
+  readonly ignoredOwn: (mine: Pick<ServerFacts, 'serverId' | 'history'>, primary: string) => string
   /** Transactions that its tables have and its own log lost: it crashed while it did not sync its log (R10). */
   readonly lostFromLog: (ask: Ask) => Promise<string>
   /** Whether a restart as standby would take its unacknowledged tail away. */

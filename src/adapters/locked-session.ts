@@ -217,15 +217,24 @@ export class LockedSession implements LockedDatabase {
     })
   }
 
-  async compareHistory(primary: DatabaseFacts, given = { filtered: false }): Promise<HistoryVerdict> {
+  async compareHistory(primary: DatabaseFacts, relay?: { readonly filtered: boolean }): Promise<HistoryVerdict> {
     return this.#change(compareMilliseconds, async (ask) => {
-      const lost = given.filtered ? '' : await this.#sql.lostFromLog(ask)
+      const lost = relay?.filtered === true ? '' : await this.#sql.lostFromLog(ask)
       if (lost !== '')
         return { kind: 'errant', gtids: `up to ${lost}, in its tables but not in its log`, cure: 'rebuild' }
+      const facts = await this.#facts(ask)
+      const gtids = await this.#sql.compare(ask, facts.history, primary.history)
+      if (gtids !== '') return { kind: 'errant', gtids, cure: await this.#sql.cure(ask) }
+      const ignored = relay === undefined ? '' : this.#sql.ignoredOwn(facts, primary.history)
+      if (ignored === '') return { kind: 'contained' }
+      return { kind: 'errant', gtids: `none, but as a relay it would pass over its own ${ignored}`, cure: 'rebuild' }
+    })
+  }
+
+  async passedOver(primary: DatabaseFacts): Promise<string> {
+    return this.#change(compareMilliseconds, async (ask) => {
       const { history } = await this.#facts(ask)
-      const gtids = await this.#sql.compare(ask, history, primary.history)
-      if (gtids === '') return { kind: 'contained' }
-      return { kind: 'errant', gtids, cure: await this.#sql.cure(ask) }
+      return this.#sql.compare(ask, primary.history, history)
     })
   }
 

@@ -7,6 +7,7 @@ import { print, printJson } from './output.ts'
 interface RoleOptions extends CommonOptions {
   readonly config: string
   readonly database: string
+  readonly binlogIndex: string
 }
 
 export function roleCommand(finish: Finish): Command {
@@ -16,10 +17,14 @@ export function roleCommand(finish: Finish): Command {
   )
     .addOption(new Option('--config <file>', "a monitor's configuration").makeOptionMandatory())
     .addOption(new Option('--database <name>', 'as the configuration names it').makeOptionMandatory())
+    .addOption(
+      new Option('--binlog-index <file>', "where its log's files are listed").default('/var/lib/mysql/binlog.index'),
+    )
     .addHelpText(
       'after',
       `
-It prints nothing where the database is the primary, or where no majority of voters answers. For systemd, before MariaDB:
+To be asked on the machine of the database, while that does not run. It prints nothing save for a former primary that has what its successor
+lacks, and once: whoever starts with less is compared, and rebuilt where that is needed. For systemd, before MariaDB:
   ExecStartPre=/bin/sh -c 'echo ROLE=$(whitehole role --config /etc/whitehole/monitor.yaml --database db1) >/run/whitehole-role'
   EnvironmentFile=-/run/whitehole-role
   ExecStart=/usr/sbin/mariadbd $ROLE`,
@@ -29,7 +34,7 @@ It prints nothing where the database is the primary, or where no majority of vot
         import('../config/load.ts'),
         import('../compose/recorded-role.ts'),
       ])
-      const found = await askRoleArguments(loadMonitorConfig(options.config), options.database)
+      const found = await askRoleArguments(loadMonitorConfig(options.config), options)
       if (options.json === true) printJson({ arguments: found })
       else print(found.join(' '))
       finish(exitCode.done)

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
+import { isFirstAttempt, readLogEnd } from '../adapters/log-end.ts'
 import { VoterHttp } from '../adapters/voter-http.ts'
 import type { LoadedMonitorConfig } from '../config/load.ts'
-import type { ClusterRecord } from '../domain/cluster-record.ts'
+import { type ClusterRecord, parsePlace } from '../domain/cluster-record.ts'
 import { WhiteholeError } from '../domain/errors.ts'
-import type { Dialect } from '../domain/position.ts'
+import { covers, type Dialect } from '../domain/position.ts'
 import type { AcceptorState } from '../monitor/acceptor.ts'
 import { compareSlots, majorityOf } from '../monitor/ballot.ts'
 import { parseAcceptorState, parseVoterReply } from '../monitor/voter-messages.ts'
@@ -32,24 +33,49 @@ export function readVote(file: string): AcceptorState | undefined {
   }
 }
 
+/** A database that is about to be started. */
+export interface StartOf {
+  readonly database: string
+  /** The databases between which whitehole decides by itself. */
+  readonly pair: readonly string[]
+  /** As a majority of the voters has it; undefined where nobody knows. */
+  readonly record: ClusterRecord | undefined
+  /** MariaDB's `binlog.index`. */
+  readonly binlogIndex: string
+}
+
 /**
- * With what a database is to be started. MariaDB as a standby truncates at its start what it had written and nobody had acknowledged. Only
- * where another primary is recorded (R3): a primary that comes back in that role would lose what it alone has acknowledged. MySQL knows
- * no such thing.
+ * With what a database is to be started. MariaDB as a standby truncates at its start what its engine had not committed for sure (MySQL knows
+ * no such thing). Each story below ends with a row that is gone for ever, or without anybody having been told (ADR 21).
+ *
+ * - _What goes must be nobody's_: so only a former primary whose successor was chosen without a person, from `paired`, until it is paired again.
+ *   A primary that comes back as such would lose what it alone has acknowledged (R3); one that a person gave up, what is to be named first; a
+ *   standby, what it had acknowledged for a primary that may never return.
+ * - _There must be something to go_: its log goes beyond its successor's. What they have in common would only be fetched again. And MariaDB takes
+ *   back in its tables first and cuts its log then: killed in between, it lacks what its log has, which nobody would see if the successor has it
+ *   too. What the successor lacks stays in the log then, and it is rebuilt.
+ * - _Once_: a second truncating start could cut that away and leave the rest.
+ * - _Not a relay_: it takes nothing back that it wrote itself.
  */
-export function roleArguments(
-  dialect: Dialect,
-  { database, primary }: { database: string; primary: string | undefined },
-): readonly string[] {
-  const isStandby = primary !== undefined && primary !== database
-  return dialect === 'mariadb' && isStandby ? ['--init-rpl-role=SLAVE', '--rpl-semi-sync-slave-enabled=1'] : []
+export function roleArguments(dialect: Dialect, start: StartOf): readonly string[] {
+  const { database, pair, record, binlogIndex } = start
+  if (dialect !== 'mariadb' || record === undefined || !pair.includes(database)) return []
+  const { primary, mode, former, cause } = record
+  const wasLeft = primary !== database && mode === 'solo' && former?.name === database && cause === 'takeover'
+  if (!wasLeft || former.until === null) return []
+  const end = readLogEnd(binlogIndex)
+  if (end === undefined || covers(parsePlace(former.until), end.position)) return []
+  return isFirstAttempt(binlogIndex, end) ? ['--init-rpl-role=SLAVE', '--rpl-semi-sync-slave-enabled=1'] : []
 }
 
 /**
  * For whoever starts a database on a machine of its own.
  * @throws WhiteholeError `bad-configuration` for a database that is not of the pair
  */
-export async function askRoleArguments(config: LoadedMonitorConfig, database: string): Promise<readonly string[]> {
+export async function askRoleArguments(
+  config: LoadedMonitorConfig,
+  { database, binlogIndex }: Pick<StartOf, 'database' | 'binlogIndex'>,
+): Promise<readonly string[]> {
   const { databases, voters, secrets } = config
   if (!databases.pair.some(({ name }) => name === database)) {
     throw new WhiteholeError('bad-configuration', `there is no database "${database}" in the configuration`)
@@ -71,8 +97,6 @@ export async function askRoleArguments(config: LoadedMonitorConfig, database: st
       }
     }),
   )
-  const primary = chosenRecord(votes, voters.length)?.primary
-  // Under a relay that a person made the primary nothing is truncated, but compared.
-  const isOfPair = databases.pair.some(({ name }) => name === primary)
-  return roleArguments(databases.engine, { database, primary: isOfPair ? primary : undefined })
+  const pair = databases.pair.map(({ name }) => name)
+  return roleArguments(databases.engine, { database, pair, record: chosenRecord(votes, voters.length), binlogIndex })
 }

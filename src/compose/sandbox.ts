@@ -1,4 +1,6 @@
+import { join } from 'node:path'
 import type { Connection, RowDataPacket } from 'mysql2/promise'
+import type { ClusterRecord } from '../domain/cluster-record.ts'
 import { chosenRecord, readVote, roleArguments } from './recorded-role.ts'
 import { SandboxFolder } from '../sandbox/folder.ts'
 import { rotate } from '../sandbox/rotate.ts'
@@ -48,7 +50,8 @@ export function composeSandbox(path: string, wishes: SandboxWishes, report: (mes
   }
   const { monitor, replication, relay } = sandboxAccounts(folder)
   const plan = planOf(settings)
-  const primary = (): string | undefined => recordedPrimary(folder, plan)
+  const pair = plan.databases.flatMap(({ name, isRelay }) => (isRelay ? [] : [name]))
+  const record = (): ClusterRecord | undefined => recordedByMajority(folder, plan)
   return new Sandbox({
     folder,
     settings,
@@ -56,9 +59,11 @@ export function composeSandbox(path: string, wishes: SandboxWishes, report: (mes
     accountStatements: serverAccountStatements(dialectOf(settings), { monitor, replication, relay }),
     initialize: initializer(folder),
     copy: copyDatabase,
-    roleArguments: (name) =>
-      roleArguments(dialectOf(settings), { database: name, primary: pairedPrimary(plan, primary()) }),
-    recordedPrimary: primary,
+    roleArguments: (name) => {
+      const binlogIndex = join(folder.of(name), 'data', 'binlog.index')
+      return roleArguments(dialectOf(settings), { database: name, pair, record: record(), binlogIndex })
+    },
+    recordedPrimary: () => record()?.primary,
     report,
   })
 }
@@ -101,15 +106,7 @@ function initializer(folder: SandboxFolder): (primary: Connection) => Promise<vo
 }
 
 /** As a majority of the voters has it on disk: they need not run. Undefined where there is no such record. */
-function recordedPrimary(folder: SandboxFolder, plan: SandboxPlan): string | undefined {
+function recordedByMajority(folder: SandboxFolder, plan: SandboxPlan): ClusterRecord | undefined {
   const voters = [...voterNodes(plan), ...plan.monitors].map(({ name }) => readVote(voteFile(folder, name)))
-  return chosenRecord(voters, voters.length)?.primary
-}
-
-/**
- * Under a relay that a person made the primary nothing is truncated: what a former primary had acknowledged may be among it. It is compared, and
- * rebuilt where it has what the relay lacks.
- */
-function pairedPrimary({ databases }: SandboxPlan, primary: string | undefined): string | undefined {
-  return databases.some(({ name, isRelay }) => name === primary && !isRelay) ? primary : undefined
+  return chosenRecord(voters, voters.length)
 }

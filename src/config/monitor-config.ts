@@ -29,7 +29,7 @@ const databaseSchema = z.strictObject({
     .min(1)
     .optional()
     .describe(
-      'A shell command that kills the server (never stops it cleanly) and starts it in the role `$WHITEHOLE_ROLE`: with `standby`, MariaDB needs `--init-rpl-role=SLAVE`. Without it a former primary with an unacknowledged tail waits for a person.',
+      'A shell command that kills the server (never stops it cleanly) and starts it in the role `$WHITEHOLE_ROLE`: with `standby`, MariaDB needs what `whitehole role` prints, asked after the kill. Without it a former primary with an unacknowledged tail waits for a person.',
     ),
   rebuildCommand: z
     .string()

@@ -21,7 +21,7 @@ export interface ClusterRecord {
    * applied (the relay log is thrown away): it is no candidate until it follows again.
    */
   readonly standbyInstance: string | null
-  /** The primary of the epoch before, where it was another: to tell one that lived on from one that died. */
+  /** The primary before, until it is paired again: to tell one that lived on from one that died, and whether it may be truncated. */
   readonly former: FormerPrimary | null
   readonly cause: Cause
 }

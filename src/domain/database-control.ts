@@ -194,8 +194,18 @@ export interface LockedDatabase {
   /** Waits until its own log covers the position. Rejects with `timed-out` and keeps the lock. */
   waitForPosition(position: Position, timeoutMilliseconds: number): Promise<void>
 
-  /** What it has and the primary does not, by both `history`s. `filtered`: its log holds less than it has executed, by right. */
-  compareHistory(primary: DatabaseFacts, given?: { readonly filtered: boolean }): Promise<HistoryVerdict>
+  /**
+   * What it has and the primary does not, by both `history`s.
+   * @param relay it is to follow as a relay. `filtered`: its log holds less than it has executed, by right. Errant is also one that lacks what
+   * it wrote itself: a relay ignores what bears its own server id, and would pass over it without a word
+   */
+  compareHistory(primary: DatabaseFacts, relay?: { readonly filtered: boolean }): Promise<HistoryVerdict>
+
+  /**
+   * The other way round, for a standby that has come to where the primary's log ended after `primary` was looked at: what its own log lacks of
+   * that, as text for people. Empty unless something was passed over in silence.
+   */
+  passedOver(primary: DatabaseFacts): Promise<string>
 
   /** Lets the lock go; nothing that was done is undone. */
   release(): void

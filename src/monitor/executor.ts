@@ -302,6 +302,8 @@ async function openPaired(
     ? await work.control(primary).commitMarker(stepMilliseconds)
     : await p.prepare({ epoch, semiSync: true }, stepMilliseconds)
   await s.waitForPosition(marked, stepMilliseconds)
+  const lacks = await s.passedOver(facts)
+  if (lacks !== '') throw new Error(`${standby} has passed over ${lacks}`)
   await work.pass('before-writable')
   await p.makeWritable(stepMilliseconds)
   await work.pass('after-writable')
@@ -312,10 +314,16 @@ async function pair(work: Work, { primary, standby }: { primary: string; standby
   const { stepMilliseconds } = work.timeouts
   const [p, s] = await work.lock(primary, standby)
   if (p === undefined || s === undefined) return {}
+  const before = await work.facts(primary)
   const { position } = await work.facts(primary)
   // Asked first: should it restart on the way, its successor under the same name is not taken for it.
   const { instance: standbyInstance } = await work.facts(standby)
   await s.waitForPosition(position, stepMilliseconds)
+  // A position does not tell of what was passed over on the way to it. Asked of what was there before the position was.
+  const lacks = await s.passedOver(before)
+  if (lacks !== '') {
+    return { errant: { gtids: `none, but it has passed over ${lacks}`, cure: 'rebuild' }, instance: standbyInstance }
+  }
   await p.enableSemiSync(stepMilliseconds)
   await p.evictReaders(stepMilliseconds)
   const marked = await work.control(primary).commitMarker(stepMilliseconds)

@@ -216,11 +216,18 @@ class Draft {
         this.#opened(leadership, record, { operation, value })
         return
       case 'pair':
+        if (value.errant !== undefined) {
+          // It follows and yet will never be whole: `rejoin` rebuilds it.
+          this.#remember({ pairFailed: true })
+          this.#attached(operation.standby, value)
+          return
+        }
         if (record?.stage === 'steady' && record.primary === operation.primary) {
           this.#elect((election) =>
             propose(election, leadership, {
               ...record,
               mode: 'paired',
+              former: null,
               standbyInstance: value.standbyInstance ?? null,
             }),
           )
@@ -266,6 +273,7 @@ class Draft {
       propose(election, acting, {
         ...record,
         stage: 'steady',
+        former: record.mode === 'paired' ? null : record.former,
         instance: value.instance ?? null,
         standbyInstance: value.standbyInstance ?? record.standbyInstance,
       }),

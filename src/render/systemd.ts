@@ -39,7 +39,7 @@ function databaseRole({ config, managedPair }: ClusterView, machine: ClusterMach
   const text = [
     madeFrom('systemd'),
     '[Service]',
-    // It prints nothing for the primary, and where no majority of voters answers.
+    // It prints nothing save for a former primary with a tail; the log is where the rendered settings have it.
     `ExecStartPre=+/bin/sh -c 'echo "MYSQLD_OPTS=$$(${ask})" >/run/whitehole-database-role'`,
     'EnvironmentFile=-/run/whitehole-database-role',
     // Started again after whatever end; read-only until the monitors have compared it.

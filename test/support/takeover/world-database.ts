@@ -309,6 +309,13 @@ export class WorldDatabase {
     return { kind: 'errant', gtids: JSON.stringify(surplus), cure: inWaiters ? 'truncate' : 'rebuild' }
   }
 
+  passedOver(primary: DatabaseFacts): string {
+    const theirs = JSON.parse(primary.history) as Record<string, number>
+    const mine = JSON.parse(historyOf(this.log)) as Record<string, number>
+    const missing = Object.entries(theirs).filter(([server, sequence]) => sequence > (mine[server] ?? 0))
+    return missing.length === 0 ? '' : JSON.stringify(missing)
+  }
+
   /** @param alive throws once the session was ended: a later statement of it is not executed */
   async follow(source: string, alive: () => void): Promise<void> {
     if (this.source === source && this.receiver !== 'stopped' && this.applying && this.semiStandby) return
@@ -631,6 +638,10 @@ class WorldLock implements LockedDatabase {
 
   compareHistory(primary: DatabaseFacts): Promise<HistoryVerdict> {
     return this.#say(2000, (database) => database.errant(primary))
+  }
+
+  passedOver(primary: DatabaseFacts): Promise<string> {
+    return this.#say(2000, (database) => database.passedOver(primary))
   }
 
   release(): void {

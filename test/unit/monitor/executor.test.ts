@@ -18,6 +18,7 @@ class Told {
   facts: Readonly<Record<string, Partial<DatabaseFacts>>> = {}
   verdict: HistoryVerdict = { kind: 'contained' }
   confirms = true
+  lacks = ''
   readonly executor = new Executor({
     databases: { db1: this.#control('db1'), db2: this.#control('db2') },
     hosts: {},
@@ -28,10 +29,10 @@ class Told {
     timeouts: executorTimeouts,
   })
 
-  async run(operation: Operation): Promise<{ ok: boolean; calls: readonly string[] }> {
+  async run(operation: Operation): Promise<{ ok: boolean; calls: readonly string[]; value: unknown }> {
     this.calls.length = 0
-    const { ok } = await this.executor.run(operation, ballot, new AbortController().signal)
-    return { ok, calls: [...this.calls] }
+    const result = await this.executor.run(operation, ballot, new AbortController().signal)
+    return { ok: result.ok, calls: [...this.calls], value: result.ok ? result.value : undefined }
   }
 
   #control(name: string): DatabaseControl {
@@ -46,6 +47,7 @@ class Told {
           if (what === 'held') return true
           if (what === 'then') return undefined
           if (what === 'release') return () => {}
+          if (what === 'passedOver') return () => say('passedOver', this.lacks)
           if (what === 'compareHistory') return () => say('compareHistory', this.verdict)
           return () => say(String(what), replies[String(what)])
         },
@@ -111,6 +113,7 @@ describe('an operation', () => {
     const { calls } = await new Told().run({ kind: 'pair', primary: 'db1', standby: 'db2' })
     expect(calls.slice(3)).toEqual([
       'db2 waitForPosition',
+      'db2 passedOver',
       'db1 enableSemiSync',
       'db1 evictReaders',
       'db1 commitMarker',
@@ -124,7 +127,27 @@ describe('an operation', () => {
     expect(calls.filter((call) => order.some((what) => call === `db2 ${what}`))).toEqual(
       order.map((what) => `db2 ${what}`),
     )
-    expect(calls.slice(-2)).toEqual(['db1 waitForPosition', 'db2 makeWritable'])
+    expect(calls.slice(-3)).toEqual(['db1 waitForPosition', 'db1 passedOver', 'db2 makeWritable'])
+  })
+
+  it('pair: a standby that passed over something on its way is not paired, but rebuilt', async () => {
+    const told = new Told()
+    told.lacks = '0-2-160'
+    const { ok, calls, value } = await told.run({ kind: 'pair', primary: 'db1', standby: 'db2' })
+    expect(ok).toBe(true)
+    expect(value).toMatchObject({
+      errant: { cure: 'rebuild', gtids: expect.stringContaining('0-2-160') as string },
+      instance: 'db2@1',
+    })
+    expect(calls).not.toContain('db1 enableSemiSync')
+  })
+
+  it('open-paired: nobody becomes writable beside a standby that passed over something', async () => {
+    const told = new Told()
+    told.lacks = '0-2-160'
+    const { ok, calls } = await told.run(openPaired)
+    expect(ok).toBe(false)
+    expect(calls).not.toContain('db2 makeWritable')
   })
 
   it('open-paired: a standby that has what the primary lacks is not told to follow', async () => {
