@@ -24,6 +24,8 @@ async function sql(database: string, statement: string): Promise<Record<string, 
   }
 }
 
+const options = (name: string): string => readFileSync(`/proc/${sandbox.pid(name)}/cmdline`, 'utf8')
+
 describe('a sandbox in the background', () => {
   test('has a ready status of the shape that scripts rely on', async () => {
     const { code, stdout } = await sandbox.run('status', '--json')
@@ -150,7 +152,7 @@ describe('a sandbox in the background', () => {
     await until('the value on a node', async () => (await get()) === 'yes')
   })
 
-  test('moves its primary when it is told to, and restarts a database in the role that it has then', async () => {
+  test('moves its primary when it is told to, and truncates no standby that it restarts: that may alone have what it acknowledged', async () => {
     expect(await sandbox.run('switchover')).toMatchObject({ code: 0 })
     await until('the pair', async () => {
       const { ready, databases } = await sandbox.status()
@@ -159,9 +161,43 @@ describe('a sandbox in the background', () => {
     const pid = sandbox.pid('db2')
     expect(await sandbox.run('sandbox', 'restart', 'db2')).toMatchObject({ code: 0 })
     expect(sandbox.pid('db2')).not.toBe(pid)
-    const options = (name: string): string => readFileSync(`/proc/${sandbox.pid(name)}/cmdline`, 'utf8')
+    expect(options('db2')).not.toContain('--init-rpl-role')
+    await until('the pair', async () => (await sandbox.status()).ready)
+  })
+
+  test('truncates a former primary that alone has something', async () => {
+    // A standby that never restarted may take over by itself.
+    expect((await sandbox.run('switchover')).code).toBe(0)
+    await until('the pair', async () => {
+      const { ready, databases } = await sandbox.status()
+      return ready && databases[1]?.role === 'primary'
+    })
+    const monitor = sandbox.pid('monitor')
+    // Else it would record `solo` while its standby does not follow.
+    process.kill(monitor, 'SIGSTOP')
+    try {
+      await sql('db1', 'STOP SLAVE IO_THREAD')
+      sql('db2', "CALL memcached.set_key(memcached.ns('catalog'), 'tail', 'x', 0)").catch(() => {})
+      await until('it to wait', async () => {
+        const sessions = await sql('db2', 'SHOW PROCESSLIST')
+        return sessions.some(({ State }) => /semi-sync ACK/i.test(String(State)))
+      })
+      expect((await sandbox.run('sandbox', 'kill', 'db2')).code).toBe(0)
+    } finally {
+      process.kill(monitor, 'SIGCONT')
+    }
+    await until('db1 to be the primary', async () => {
+      const status = await sandbox.status()
+      if (status.databases[0]?.role !== 'primary') throw new Error(JSON.stringify(status))
+      return true
+    })
+    expect((await sandbox.run('sandbox', 'start', 'db2')).code).toBe(0)
     expect(options('db2')).toContain('--init-rpl-role=SLAVE')
     await until('the pair', async () => (await sandbox.status()).ready)
+    for (const name of ['db1', 'db2']) {
+      expect(await sql(name, "SELECT 1 FROM memcached.mc_stored_keys WHERE mc_key = 'tail'")).toEqual([])
+    }
+    expect((await sandbox.run('verify')).code).toBe(0)
   })
 
   test('fills a standby anew from the primary', async () => {
