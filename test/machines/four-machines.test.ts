@@ -34,6 +34,9 @@ const faults = [
   { machine: 'slave-2', how: 'is cut off', short: false },
 ].filter(({ short }) => short || whole)
 
+/** Packages are unpacked, one machine after the other: half a minute, or minutes where all else is busy. */
+const packagesMilliseconds = 300_000
+
 /** Not a second beyond checkIntervalSeconds of docs/examples/seed.yaml. */
 const longestSilenceMilliseconds = 1000 + 1000
 
@@ -111,7 +114,7 @@ describe.skipIf(noMachines !== undefined)("the seed's four machines, installed b
     )
   }
 
-  test.runIf(whole)('take in one more node by one command', { timeout: 120_000 }, async () => {
+  test.runIf(whole)('take in one more node by one command', { timeout: packagesMilliseconds }, async () => {
     const added = await machines.add('slave-3', [b(102, 'eth0')])
     const [packages] = guideSteps("The seed's four machines").filter(({ on }) => on.includes('slave-1'))
     await added.must(`cd /given && ${packages?.commands}`)
@@ -127,7 +130,7 @@ describe.skipIf(noMachines !== undefined)("the seed's four machines, installed b
 
   test.runIf(whole)(
     'are upgraded and set back one after the other, while clients go on',
-    { timeout: 120_000 },
+    { timeout: packagesMilliseconds },
     async () => {
       const folder = await temporaryFolder()
       const [step] = guideSteps('Upgrade and rollback')
