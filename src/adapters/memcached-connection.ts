@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { WhiteholeError } from '../domain/errors.ts'
 import type { ItemKey } from '../domain/key.ts'
 import type { CachedItem, ReadSink } from '../domain/local-reads.ts'
-import { formatClassicGet, formatMetaGet, formatMetaPeek } from '../wire/memcached/meta-key.ts'
+import { formatClassicGet, formatMetaGet, formatMetaPeek, formatTimedMetaGet } from '../wire/memcached/meta-key.ts'
 import { type ReplyHandler, ReplyParser } from '../wire/memcached/reply-parser.ts'
 
 export interface MemcachedReply {
@@ -163,7 +163,12 @@ export class MemcachedConnection implements ReplyHandler {
     if (this.#wait(sink)) this.#outgoingText += formatMetaGet(key)
   }
 
-  /** The same, leaving no trace of the read. */
+  /** As `metaGet`, with the time that is left to the item. */
+  timedMetaGet(key: ItemKey, sink: ReadSink): void {
+    if (this.#wait(sink)) this.#outgoingText += formatTimedMetaGet(key)
+  }
+
+  /** As `metaGet`, leaving no trace of the read. */
   metaPeek(key: ItemKey, sink: ReadSink): void {
     if (this.#wait(sink)) this.#outgoingText += formatMetaPeek(key)
   }

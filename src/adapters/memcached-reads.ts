@@ -10,6 +10,7 @@ import {
   leaseCas,
   type LocalReads,
   type ReadSink,
+  type CachedItem,
 } from '../domain/local-reads.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
 import type { CataloguedNamespace, Namespaces } from '../domain/namespaces.ts'
@@ -17,6 +18,7 @@ import { formatExamination, parseExamination } from '../wire/memcached/examinati
 import { parseCasText } from '../wire/memcached/item-cas.ts'
 import { metaKey } from '../wire/memcached/meta-key.ts'
 import { MemcachedConnection } from './memcached-connection.ts'
+import { type NearCache, noTicket } from './near-cache.ts'
 
 export interface MemcachedReadsOptions {
   readonly address: { readonly host: string; readonly port: number }
@@ -25,6 +27,8 @@ export interface MemcachedReadsOptions {
   staleItems?(): boolean
   /** Whether the contents are to be trusted, as the applier knows. */
   serving(): boolean
+  /** Filled by what is read, emptied by the applier of the same memcached. */
+  readonly near?: NearCache
   readonly timeoutMilliseconds?: number
   /** Longest pause between two attempts to connect. */
   readonly retryMillisecondsMax?: number
@@ -75,7 +79,25 @@ export class MemcachedReads implements LocalReads {
     if (this.#connection === undefined) sink(undefined, this.#away())
     else if (!this.#options.serving()) sink(undefined, notServing())
     else if (this.#staleItems()) this.#connection.get(key, sink)
-    else this.#connection.metaGet(key, sink)
+    else this.#fetchAndKeep(this.#connection, key, sink)
+  }
+
+  recall(key: ItemKey): CachedItem | undefined {
+    return this.serving ? this.#options.near?.find(key) : undefined
+  }
+
+  #fetchAndKeep(connection: MemcachedConnection, key: ItemKey, sink: ReadSink): void {
+    const { near } = this.#options
+    const ticket = near === undefined ? noTicket : near.ticket(key)
+    if (near === undefined || ticket === noTicket) {
+      connection.metaGet(key, sink)
+      return
+    }
+    const askedAt = performance.now()
+    connection.timedMetaGet(key, (item, error) => {
+      if (item !== undefined) near.keep(ticket, key, item, askedAt)
+      sink(item, error)
+    })
   }
 
   /**

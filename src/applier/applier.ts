@@ -6,6 +6,7 @@ import { describeError, WhiteholeError } from '../domain/errors.ts'
 import type { NodeState } from '../domain/node-state.ts'
 import { covers, formatPosition, joinPositions, type Position } from '../domain/position.ts'
 import type { Logger } from '../runtime/logger.ts'
+import type { ContentsWatch } from '../adapters/near-cache.ts'
 import { Apply, ApplyCounters } from './apply.ts'
 import { DatabaseClock } from './database-clock.ts'
 import { FollowedPosition } from './followed-position.ts'
@@ -33,6 +34,8 @@ export interface ApplierOptions {
   readonly memcachedTimeoutMilliseconds: number
   /** Above it the node does not serve; undefined: whatever its lag. */
   readonly maxLagSeconds: number | undefined
+  /** Told of all that is written to memcached. */
+  readonly watch?: ContentsWatch | undefined
   /** Positions from before are of no use: the primary never had them. */
   readonly onRewind: () => void
   readonly logger: Logger
@@ -317,14 +320,15 @@ export class Applier implements ServedContents, HeldContents {
   }
 
   async #prepare(session: MemcachedSession, contents: 'as found' | 'untrusted', signal: AbortSignal): Promise<Apply> {
-    const { catalogue, batchItemsMax, batchBytesMax, logger } = this.#given
+    const { catalogue, batchItemsMax, batchBytesMax, logger, watch } = this.#given
     this.#begunWith = []
     const found = contents === 'as found' ? await session.readState() : undefined
     const clock = {
       databaseNowSeconds: () => this.clock.nowSeconds(),
       memcachedNowSeconds: () => session.nowSeconds(),
     }
-    const shared = { session, catalogue, clock, log: this.log, counters: this.counters, batchItemsMax, batchBytesMax }
+    const { log, counters } = this
+    const shared = { session, catalogue, clock, log, counters, watch, batchItemsMax, batchBytesMax }
     this.#step({ kind: 'contents', found: found !== undefined })
     if (found !== undefined) {
       catalogue.reset(found.baseWatermark, found.namespaces, found.staleItems)
@@ -338,7 +342,7 @@ export class Applier implements ServedContents, HeldContents {
     this.#rebuild = { since: performance.now(), entriesBefore: this.counters.entries, keys: 0, truncated: false }
     logger.info({}, 'memcached does not say what it contains: rebuilding it')
     const { databases, refills } = this.#given
-    const { counters, clock: databaseClock } = this
+    const { clock: databaseClock } = this
     const rebuilt = await rebuild(
       { session, catalogue, databases, clock: databaseClock, counters, refills, logger, epoch: this.#epoch },
       signal,

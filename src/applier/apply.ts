@@ -1,3 +1,4 @@
+import type { ContentsWatch } from '../adapters/near-cache.ts'
 import type { WritableCatalogue } from '../domain/catalogue.ts'
 import type { ContentsAccess, IdentifiedItem, KeyWatch, RepairEntry, WatchedKey } from '../domain/contents-access.ts'
 import type { StaleItem } from '../domain/donation.ts'
@@ -26,6 +27,8 @@ export interface ApplyOptions {
   readonly clock: ExpiryClock
   readonly log: FollowedPosition
   readonly counters: ApplyCounters
+  /** Told of all that is written, before it is sent. */
+  readonly watch?: ContentsWatch | undefined
   readonly contains: Position
   readonly mayContain: Position
   readonly epoch: number
@@ -77,6 +80,7 @@ export class Apply implements ContentsAccess {
 
   constructor(options: ApplyOptions) {
     this.#given = options
+    options.watch?.renew()
     this.#commands = new ItemCommands(options.session.itemCasIsVersion)
     this.#contains = options.contains
     this.#written = { contains: options.contains, mayContain: options.mayContain, revision: options.catalogue.revision }
@@ -126,13 +130,20 @@ export class Apply implements ContentsAccess {
       const { text, binary } = metaKey(item.key)
       const cas = casText(item)
       const version = session.itemCasIsVersion ? ` E${cas}` : ''
+      this.#given.watch?.changes(item.key)
       await session.connection.request(`md ${text}${binary ? ' b' : ''} I C${cas}${version}`)
     })
   }
 
-  /** One after the other, in the order of the calls. */
+  /** One after the other, in the order of the calls. One that fails is not ended: the connection is given up. */
   #inTurn<T>(task: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(task)
+    const { watch } = this.#given
+    const turn = this.#turn.then(async () => {
+      watch?.begin()
+      const result = await task()
+      watch?.end()
+      return result
+    })
     this.#turn = turn.then(ignore, ignore)
     return turn
   }
@@ -150,6 +161,7 @@ export class Apply implements ContentsAccess {
   async deleteUnchanged(items: readonly IdentifiedItem[]): Promise<void> {
     await this.#inTurn(async () => {
       this.#mustLive()
+      for (const { key } of items) this.#given.watch?.changes(key)
       await this.#given.session.bulk([items.map(deleteByCas).join('')])
     })
   }
@@ -176,6 +188,7 @@ export class Apply implements ContentsAccess {
     if (namespace === undefined) return false
     const itemKey = entry.kind === 'remove-item' ? entry.itemKey : composeItemKey(namespace.name, entry.key)
     if (watch.changed(itemKey)) return false
+    this.#given.watch?.changes(itemKey)
     if (entry.kind === 'remove-item') this.#commands.deleteItem(itemKey)
     else if (entry.generation !== namespace.generation) return false
     else if (entry.kind === 'set') this.#storeItem(namespace.name, entry, longAgo)
@@ -236,10 +249,13 @@ export class Apply implements ContentsAccess {
 
   /** @returns a change that begins a generation: it comes into force at this very place */
   #entry(entry: LogEntry, committedSeconds: number): NamespaceEntry | undefined {
-    const { catalogue, log } = this.#given
-    if (this.#watches.some && 'key' in entry) {
+    const { catalogue, log, watch } = this.#given
+    if ('key' in entry && (this.#watches.some || watch?.some === true)) {
       const namespace = catalogue.byId(entry.namespaceId)
-      if (namespace !== undefined) this.#watches.note(namespace.name, entry)
+      if (namespace !== undefined) {
+        this.#watches.note(namespace.name, entry)
+        watch?.changes(composeItemKey(namespace.name, entry.key))
+      }
     }
     switch (entry.kind) {
       case 'set':

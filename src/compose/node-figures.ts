@@ -1,4 +1,5 @@
 import type { Figure, Labelled } from '../admin/node-metrics.ts'
+import type { NearCache } from '../adapters/near-cache.ts'
 import type { Applier } from '../applier/applier.ts'
 import { nodeStates } from '../domain/node-state.ts'
 import type { GatewayCounters } from '../gateway/counters.ts'
@@ -17,6 +18,7 @@ export function nodeFigures(parts: {
   gateway: GatewayCounters
   lagSeconds: () => number | null
   donor: Pick<Donor, 'figures'>
+  near: Pick<NearCache, 'figures' | 'bytes' | 'items'>
   peers: Pick<PeerWatch, 'all'>
   remoteReads: Pick<RemoteReads, 'figures'>
   /** Misses that a peer was asked about; undefined where none is. */
@@ -44,6 +46,10 @@ export function nodeFigures(parts: {
     ),
     counter('evicted_everywhere_total', 'Of those: gone on every node.', () => parts.evictions.gone),
     ...applierFigures(applier),
+    counter('near_cache_hits_total', 'Reads answered without asking memcached.', () => parts.near.figures.hits),
+    counter('near_cache_kept_total', 'Items that were copied for that.', () => parts.near.figures.kept),
+    gauge('near_cache_bytes', 'What the copies take.', () => parts.near.bytes),
+    gauge('near_cache_items', 'How many there are.', () => parts.near.items),
     counter('peer_reads_total', "Clients' reads that a peer answered.", () => parts.remoteReads.figures.answered),
     {
       name: 'second_looks_total',

@@ -8,6 +8,7 @@ import { type DatabaseAccess, Databases } from '../adapters/databases.ts'
 import { SqlDirectoryReads } from '../adapters/directory-reads.ts'
 import { dumpItems } from '../adapters/memcached-dump.ts'
 import { MemcachedReads } from '../adapters/memcached-reads.ts'
+import { NearCache } from '../adapters/near-cache.ts'
 import { Applier } from '../applier/applier.ts'
 import { Catalogue } from '../catalogue/catalogue.ts'
 import type { Address } from '../config/address.ts'
@@ -77,6 +78,7 @@ class Node {
   readonly #applier: Applier
   readonly #writer: Writer
   readonly #laneDatabases: LaneDatabases
+  readonly #near: NearCache
   readonly #reads: MemcachedReads
   readonly #directory: SqlDirectoryReads
   readonly #others: OtherNodes
@@ -107,6 +109,7 @@ class Node {
     this.#drained = new DrainMark(config)
     const { memcached, applier, writer } = config
     this.#others = new OtherNodes({ config, databases, catalogue: this.#catalogue, logger })
+    this.#near = new NearCache(config.gateway.nearCacheBytes)
     this.#applier = this.#composeApplier(databases)
     this.#laneDatabases = new LaneDatabases(databases, writer.writeTimeoutMilliseconds)
     this.#writer = new Writer({
@@ -121,6 +124,7 @@ class Node {
       namespaces: this.#catalogue,
       staleItems: () => this.#catalogue.staleItems,
       serving: () => this.#applier.serving,
+      near: this.#near,
       timeoutMilliseconds: applier.memcachedTimeoutMilliseconds,
     })
     this.#directory = new SqlDirectoryReads({
@@ -190,6 +194,7 @@ class Node {
       ...nodeFigures({
         applier: this.#applier,
         donor: this.#donor,
+        near: this.#near,
         peers: this.#others.watch,
         remoteReads: this.#others.reads,
         secondLooks: this.#others.secondLooks,
@@ -311,6 +316,7 @@ class Node {
       heartbeatMilliseconds: given.heartbeatSeconds * 1000,
       ...applier,
       maxLagSeconds: applier.maxLagSeconds,
+      watch: this.#near,
       onRewind: () => this.#others.forgetFloors(),
       logger: this.#logger.child({ part: 'applier' }),
     })

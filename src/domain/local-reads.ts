@@ -19,6 +19,11 @@ export interface LocalReads {
    */
   fetch(key: ItemKey, sink: ReadSink): void
   /**
+   * A hot item, as `fetch` would find it at this very instant, without asking memcached: undefined says nothing. Only for whoever waits for no
+   * other read (docs/adr/0020-near-cache.md, T4). The caller asks `isLive` of it at once.
+   */
+  recall?(key: ItemKey): CachedItem | undefined
+  /**
    * What only the meta protocol asks. Live items alone come back: a dead one (flushed, from before a rebuild) that is physically
    * there is deleted first, so that it neither answers nor stands in the way of a lease. A vivified item, and one whose lease is
    * won, are this node's alone: nothing of that is in the log. Undefined for a miss; rejects where memcached could not answer,
@@ -52,6 +57,10 @@ export interface CachedItem extends ItemCas {
   readonly flags: string
   /** A view that stays valid: never reused by the connection. */
   readonly value: Buffer
+  /** The same, a character a byte, where it is at hand so: cheaper where it goes into text. */
+  readonly text?: string | undefined
+  /** Where it was asked for: -1 without end. */
+  readonly remainingSeconds?: number | undefined
 }
 
 export interface ItemQuestion {

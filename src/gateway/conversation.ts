@@ -39,6 +39,8 @@ export interface Conversation {
   /** Too much waits for the client to read it: no more until `whenWritable`. */
   readonly blocked: boolean
   readonly closed: boolean
+  /** What is being answered is all that is under way. */
+  readonly soleRequest: boolean
   begin(form: ReplyForm, heldBytes?: number): Reply
   /** Called back once when there is room again; never, where the connection ends before. */
   whenWritable(callback: () => void): void

@@ -3,6 +3,7 @@ import { composeItemKey, type ItemKey } from '../domain/key.ts'
 import {
   type ExaminedItem,
   isLease,
+  isLive,
   itemCasIsVersion,
   type ItemQuestion,
   leaseToken,
@@ -24,7 +25,7 @@ import { isOver, touchOne } from './retrieval.ts'
 export function metaGet(conversation: Conversation, request: MetaGetRequest): void {
   const reply = conversation.begin(request.form)
   const namespace = findServed(conversation, reply, request)
-  if (namespace === undefined) return
+  if (namespace === undefined || answerAtOnce(conversation, { request, namespace, reply })) return
   const steps = new MetaGet(conversation, request, namespace)
   steps.run().then(
     (answer) => {
@@ -34,6 +35,40 @@ export function metaGet(conversation: Conversation, request: MetaGetRequest): vo
     (error: unknown) => fail(reply, error),
   )
 }
+
+/** What only memcached itself can tell, or do. */
+const memcachedsFlags = new Set('thlNRTE')
+
+/** A hot item that is asked for nothing that only memcached knows. */
+function answerAtOnce(
+  conversation: Conversation,
+  given: { readonly request: MetaGetRequest; readonly namespace: CataloguedNamespace; readonly reply: Reply },
+): boolean {
+  const { request, namespace, reply } = given
+  const { naming, services } = conversation
+  if (!conversation.soleRequest || (request.withCas && !itemCasIsVersion(namespace))) return false
+  for (const flag of request.form.flags) if (memcachedsFlags.has(flag[0] ?? '')) return false
+  const item = services.reads.recall?.(composeItemKey(namespace.name, naming.keyOf(request.key)))
+  if (item === undefined || !isLive(item, namespace)) return false
+  const counters = services.counters.of(namespace.name)
+  counters.cmd_get++
+  counters.get_hits++
+  const cas = request.withCas ? versionOf(item, namespace) : undefined
+  const wanted = request.withValue && (request.unlessCas === undefined || request.unlessCas !== cas)
+  const value = item.text ?? item.value
+  const told = { ...neverTold, casHigh: item.casHigh, casLow: item.casLow, flags: item.flags, sizeBytes: value.length }
+  answerMetaItem(reply, request.key, {
+    item: { ...told, value: undefined },
+    value: wanted ? value : undefined,
+    cas,
+    remainingSeconds: -1,
+    before: told,
+  })
+  return true
+}
+
+/** Whoever asks for these is answered by memcached; a lease and a stale item are never kept. */
+const neverTold = { remainingSeconds: -1, hitBefore: true, idleSeconds: 0, won: false, stale: false, leased: false }
 
 /** `me` */
 export function metaDebug(conversation: Conversation, request: MetaDebugRequest): void {

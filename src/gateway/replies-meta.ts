@@ -51,8 +51,8 @@ export function answerMetaMiss(reply: Reply, key: RequestKey): void {
 
 export interface MetaAnswer {
   readonly item: ExaminedItem
-  /** Undefined: not asked for, or held back since the client has it. */
-  readonly value: Buffer | undefined
+  /** Undefined: not asked for, or held back since the client has it. As text: a character a byte. */
+  readonly value: Buffer | string | undefined
   readonly cas: bigint | undefined
   /** Before a touch of the same request, where its flag stands behind `t`. */
   readonly remainingSeconds: number

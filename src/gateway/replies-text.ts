@@ -4,7 +4,8 @@ import type { Dialect } from './dialect.ts'
 
 /** The classic text protocol. With `noreply` the reply itself keeps silent. */
 export const textDialect: Dialect = {
-  item(reply, key, { flags, value }, cas) {
+  item(reply, key, item, cas) {
+    const { flags, text: value = item.value } = item
     reply.add(`VALUE ${key} ${flags} ${value.length}${cas === undefined ? '' : ` ${cas}`}\r\n`)
     reply.addValue(value)
     reply.add('\r\n')

@@ -128,7 +128,9 @@ export class Reply {
     this.bytes += text.length
   }
 
-  addValue(value: Buffer): void {
+  /** @param value as text: a character a byte */
+  addValue(value: Buffer | string): void {
+    if (typeof value === 'string') return this.add(value)
     this.bytes += value.length
     if (value.length <= inlineBytesMax) {
       this.text += value.toString('latin1')

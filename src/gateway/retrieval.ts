@@ -241,10 +241,17 @@ class Retrieval {
         this.#conversation.whenWritable(this.#ask)
         break
       }
+      const first = this.#asked === this.#answered && this.#conversation.soleRequest
       const key = this.#keys[this.#asked++] as RequestKey
       const namespace = naming.find(key)
-      if (namespace === undefined) this.#refuse()
-      else services.reads.fetch(composeItemKey(namespace.name, naming.keyOf(key)), this.#receive)
+      if (namespace === undefined) {
+        this.#refuse()
+        continue
+      }
+      const itemKey = composeItemKey(namespace.name, naming.keyOf(key))
+      const recalled = first ? services.reads.recall?.(itemKey) : undefined
+      if (recalled === undefined) services.reads.fetch(itemKey, this.#receive)
+      else this.#receive(recalled, undefined)
     }
     this.#asking = false
   }
@@ -261,7 +268,7 @@ class Retrieval {
       return
     }
     const index = this.#answered++
-    this.#window = nextWindow(this.#window, item?.value.length ?? 0)
+    this.#window = nextWindow(this.#window, item?.text?.length ?? item?.value.length ?? 0)
     this.#take(this.#keys[index] as RequestKey, index, item)
     if (this.#answered === this.#keys.length) this.#end()
     else this.#ask()

@@ -126,6 +126,10 @@ export class Session implements Conversation, ReplyWriter {
     return this.#state === 'ended' || this.#state === 'gone'
   }
 
+  get soleRequest(): boolean {
+    return this.#inFlight === 1
+  }
+
   get idleSeconds(): number {
     return Math.floor((performance.now() - this.#lastByteAt) / 1000)
   }

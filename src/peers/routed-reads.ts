@@ -1,7 +1,13 @@
 import { WhiteholeError } from '../domain/errors.ts'
 import type { FollowedLog } from '../domain/followed-log.ts'
 import type { ItemKey } from '../domain/key.ts'
-import { type ExaminedItem, type ItemQuestion, type LocalReads, type ReadSink } from '../domain/local-reads.ts'
+import {
+  type CachedItem,
+  type ExaminedItem,
+  type ItemQuestion,
+  type LocalReads,
+  type ReadSink,
+} from '../domain/local-reads.ts'
 import type { NamespaceId } from '../domain/namespace.ts'
 import type { Namespaces } from '../domain/namespaces.ts'
 import type { Position } from '../domain/position.ts'
@@ -68,6 +74,12 @@ export class RoutedReads implements LocalReads {
         () => this.fetch(key, sink),
         (error) => sink(undefined, error),
       )
+  }
+
+  /** By its own memcached alone: what peers answer is not kept. */
+  recall(key: ItemKey): CachedItem | undefined {
+    this.#choose()
+    return this.#road === 'own' ? this.#options.own.recall?.(key) : undefined
   }
 
   async examine(namespaceId: NamespaceId, key: ItemKey, question: ItemQuestion): Promise<ExaminedItem | undefined> {

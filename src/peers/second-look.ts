@@ -65,6 +65,10 @@ export class SecondLook implements LocalReads {
     })
   }
 
+  recall(key: ItemKey): CachedItem | undefined {
+    return this.#options.reads.recall?.(key)
+  }
+
   async examine(namespaceId: NamespaceId, key: ItemKey, question: ItemQuestion): Promise<ExaminedItem | undefined> {
     const found = await this.#options.reads.examine(namespaceId, key, question)
     // A lease is this node's own: who asks for one gets it.

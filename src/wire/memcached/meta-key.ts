@@ -6,7 +6,12 @@ export function formatMetaGet(key: ItemKey): string {
   return needsBase64(key) ? `mg ${base64Key(key)} v f c b\r\n` : `mg ${key} v f c\r\n`
 }
 
-/** The same, neither bumped nor counted as hit: for whoever reads everything once. */
+/** The same, and the time that is left to it. */
+export function formatTimedMetaGet(key: ItemKey): string {
+  return needsBase64(key) ? `mg ${base64Key(key)} v f c t b\r\n` : `mg ${key} v f c t\r\n`
+}
+
+/** The same as the first, neither bumped nor counted as hit: for whoever reads everything once. */
 export function formatMetaPeek(key: ItemKey): string {
   return needsBase64(key) ? `mg ${base64Key(key)} v f c u b\r\n` : `mg ${key} v f c u\r\n`
 }

@@ -13,7 +13,7 @@ export interface ReplyHandler {
   onLine(line: string): void
   /** A `VA` reply, with the whole first line. */
   onValue(line: string, value: Buffer): void
-  /** A `VA` reply to `mg … v f c`, or the one item of a `gets`: its `END` is not told. */
+  /** A `VA` reply to `mg … v f c` (and `t`), or the one item of a `gets`: its `END` is not told. */
   onItem(item: CachedItem): void
 }
 
@@ -39,6 +39,7 @@ export class ReplyParser {
   #flags = '0'
   #casHigh = 0
   #casLow = 0
+  #remainingSeconds: number | undefined
   #line = ''
 
   constructor(handler: ReplyHandler) {
@@ -110,6 +111,7 @@ export class ReplyParser {
     this.#size = size
     this.#valueIsItem = true
     this.#endDue = true
+    this.#remainingSeconds = undefined
     this.#takeFlags(bytes, beforeFlags + 1, beforeSize)
     this.#takeCas(bytes, beforeCas + 1, end)
   }
@@ -138,12 +140,14 @@ export class ReplyParser {
     this.#flags = '0'
     this.#casHigh = 0
     this.#casLow = 0
+    this.#remainingSeconds = undefined
     while (at < end) {
       const letter = bytes[++at]
       const from = ++at
       while (at < end && bytes[at] !== SPACE) at++
       if (letter === 0x66) this.#takeFlags(bytes, from, at)
       else if (letter === 0x63) this.#takeCas(bytes, from, at)
+      else if (letter === 0x74) this.#remainingSeconds = remaining(bytes, from, at)
     }
   }
 
@@ -164,7 +168,13 @@ export class ReplyParser {
     if (withEnd[size] !== CR || withEnd[size + 1] !== LF) throw new ReplyError('a value does not end where it should')
     const value = withEnd.subarray(0, size)
     if (this.#valueIsItem) {
-      this.#handler.onItem({ flags: this.#flags, casHigh: this.#casHigh, casLow: this.#casLow, value })
+      this.#handler.onItem({
+        flags: this.#flags,
+        casHigh: this.#casHigh,
+        casLow: this.#casLow,
+        value,
+        remainingSeconds: this.#remainingSeconds,
+      })
     } else this.#handler.onValue(this.#line, value)
   }
 }
@@ -175,6 +185,14 @@ function spaceBefore(bytes: Buffer, end: number, start: number): number {
   while (at > start && bytes[at] !== SPACE) at--
   if (at <= start) throw new ReplyError('a line of an item lacks a part')
   return at
+}
+
+/** Without end it is -1. */
+function remaining(bytes: Buffer, from: number, to: number): number {
+  if (bytes[from] === 0x2d) return -1
+  let seconds = 0
+  for (let at = from; at < to; at++) seconds = seconds * 10 + digit(bytes[at] ?? 0)
+  return seconds
 }
 
 function digit(byte: number): number {
