@@ -21,25 +21,29 @@ const changeMaster = `CHANGE MASTER TO MASTER_HOST = ?, MASTER_PORT = ?, MASTER_
 
 export const mariadbControl: ControlSql = {
   dialect: 'mariadb',
-  // The start by the server's own clock in one statement with its uptime: constant, whatever the clock does afterwards.
+  // Nothing that needs the lock of all grants: a GRANT that waits for the standby holds it (information_schema.GLOBAL_STATUS counts grants,
+  // whatever is asked for).
   look: `SELECT VERSION() AS version, @@global.server_id AS serverId, @@global.read_only AS readOnly,
       @@global.gtid_binlog_pos AS position, @@global.gtid_slave_pos AS executed, @@global.gtid_binlog_state AS history,
       @@global.rpl_semi_sync_master_enabled AS primaryEnabled, @@global.rpl_semi_sync_slave_enabled AS standbyEnabled,
       UNIX_TIMESTAMP(NOW(6)) AS clockSeconds;
-    SELECT VARIABLE_NAME AS name, IF(VARIABLE_NAME = 'UPTIME', UNIX_TIMESTAMP() - VARIABLE_VALUE, VARIABLE_VALUE) AS value
-      FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME IN ('UPTIME', 'SLAVE_RECEIVED_HEARTBEATS',
-      'RPL_SEMI_SYNC_MASTER_STATUS', 'RPL_SEMI_SYNC_MASTER_CLIENTS', 'RPL_SEMI_SYNC_MASTER_NO_TX',
-      'RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS');
+    SHOW GLOBAL STATUS LIKE 'Uptime';
+    SELECT UNIX_TIMESTAMP() AS second;
+    SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_%';
+    SHOW GLOBAL STATUS LIKE 'Slave_received_heartbeats';
     SHOW PROCESSLIST;
     SHOW SLAVE STATUS`,
-  facts: ([own, status, processes, replicas], { replicationUser }) => {
-    const values = statusMap(status)
+  facts: ([own, uptimes, clocks, semiSync, heartbeats, processes, replicas], { replicationUser }) => {
+    const values = statusMap([...(uptimes ?? []), ...(semiSync ?? []), ...(heartbeats ?? [])])
     const sessions = listedSessions(processes ?? [])
     const [row] = own ?? []
     const [replica] = replicas ?? []
     const position = parsePosition('mariadb', text(row, 'position'))
+    // The start by the server's own clock: constant, whatever that does afterwards, if both are of one second.
+    const second = number(clocks?.[0], 'second')
+    if (Math.floor(Number(text(row, 'clockSeconds'))) !== second) return undefined
     return {
-      instance: `${number(row, 'serverId')}@${Math.round(Number(values.get('UPTIME')))}`,
+      instance: `${number(row, 'serverId')}@${second - Number(values.get('UPTIME'))}`,
       version: text(row, 'version'),
       serverId: number(row, 'serverId'),
       readOnly: number(row, 'readOnly') === 1,

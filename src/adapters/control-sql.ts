@@ -23,7 +23,8 @@ export interface ControlSql {
   readonly dialect: Dialect
   /** Asked at once, answered by `facts`. */
   readonly look: string
-  readonly facts: (rows: readonly (readonly Row[])[], context: FactsContext) => ServerFacts
+  /** Undefined where the answers don't belong together: to be asked again. */
+  readonly facts: (rows: readonly (readonly Row[])[], context: FactsContext) => ServerFacts | undefined
   /** What its own log holds, as `position`. */
   readonly position: string
   /** The same right after a commit of this session, covering it, without what others have under way. */
@@ -76,6 +77,18 @@ export interface ControlSql {
   readonly cure: (ask: Ask) => Promise<Extract<HistoryVerdict, { kind: 'errant' }>['cure']>
 }
 
+/** `ask` is bounded in time. */
+export async function askFacts(
+  sql: Pick<ControlSql, 'look' | 'facts'>,
+  ask: (sql: string) => Promise<readonly (readonly Row[])[]>,
+  context: FactsContext,
+): Promise<ServerFacts> {
+  for (;;) {
+    const facts = sql.facts(await ask(sql.look), context)
+    if (facts !== undefined) return facts
+  }
+}
+
 export type Row = Readonly<Record<string, unknown>>
 
 export function portOf(target: DatabaseTarget): number {
@@ -94,7 +107,9 @@ export function number(row: Row | undefined, column: string): number {
 
 /** `VARIABLE_NAME` in capitals → value. */
 export function statusMap(rows: readonly Row[] | undefined): ReadonlyMap<string, string> {
-  return new Map((rows ?? []).map((row) => [text(row, 'name').toUpperCase(), text(row, 'value')]))
+  const pair = (row: Row): readonly [string, string] =>
+    'Variable_name' in row ? [text(row, 'Variable_name'), text(row, 'Value')] : [text(row, 'name'), text(row, 'value')]
+  return new Map((rows ?? []).map(pair).map(([name, value]) => [name.toUpperCase(), value]))
 }
 
 /**

@@ -196,6 +196,11 @@ export class Databases {
       const names = writable.map(({ address }) => formatDatabaseAddress(address)).join(' and ')
       throw new WhiteholeError('database-away', `more than one database is writable: ${names}; exactly one may be`)
     }
+    if (primary !== undefined && (await this.#wasReplaced(primary)))
+      throw new WhiteholeError(
+        'database-away',
+        `${formatDatabaseAddress(primary.address)} is the primary of an earlier epoch`,
+      )
     if (primary !== undefined) return primary
     const reasons = results.map(({ address, probe, error }) =>
       reason(address, probe === undefined ? describeError(error) : 'it is read-only'),
@@ -207,6 +212,15 @@ export class Databases {
   async #isRecorded({ address }: DatabaseProbe): Promise<boolean> {
     if (this.access.topology !== 'pair' || this.#epochRecorded === 0) return false
     return (await this.#epoch(address).catch(() => 0)) >= this.#epochRecorded
+  }
+
+  /** Its successor did not answer in time: whoever writes here waits in vain. */
+  async #wasReplaced({ address }: DatabaseProbe): Promise<boolean> {
+    const known = Math.max(this.#epochRecorded, this.#epochSeen)
+    if (this.access.topology !== 'pair' || known === 0) return false
+    const epoch = await this.#epoch(address).catch(() => 0)
+    // A pair that was opened before it had its schema shows 0 until its next epoch.
+    return epoch > 0 && epoch < known
   }
 
   /**

@@ -9,6 +9,7 @@ import {
 import { covers, formatPosition, parsePosition, type Position } from '../domain/position.ts'
 import { type Ask, ControlSession, Deadline, sqlErrorNumber, toldError } from './control-session.ts'
 import {
+  askFacts,
   type ControlAccount,
   type ControlSql,
   isServerThread,
@@ -258,8 +259,7 @@ export class LockedSession implements LockedDatabase {
   }
 
   async #facts(ask: Ask): Promise<ServerFacts> {
-    const rows = await ask<Row[]>(this.#sql.look)
-    return this.#sql.facts(rows, { replicationUser: this.#parts.replication.user })
+    return askFacts(this.#sql, (sql) => ask<Row[]>(sql), { replicationUser: this.#parts.replication.user })
   }
 
   async #position(ask: Ask): Promise<Position> {

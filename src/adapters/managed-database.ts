@@ -12,7 +12,16 @@ import { type Dialect, parsePosition, type Position } from '../domain/position.t
 import { ControlSession, Deadline, sqlErrorNumber, toldError } from './control-session.ts'
 import { mariadbControl } from './control-sql-mariadb.ts'
 import { mysqlControl } from './control-sql-mysql.ts'
-import { type ControlAccount, type ControlSql, listedSessions, number, portOf, type Row, text } from './control-sql.ts'
+import {
+  askFacts,
+  type ControlAccount,
+  type ControlSql,
+  listedSessions,
+  number,
+  portOf,
+  type Row,
+  text,
+} from './control-sql.ts'
 import { LockedSession } from './locked-session.ts'
 
 export interface ManagedDatabaseOptions {
@@ -126,8 +135,8 @@ export class ManagedDatabase implements DatabaseControl {
   async #look(deadline: Deadline): Promise<DatabaseFacts> {
     this.#probing = this.#probing?.open === true ? this.#probing : await this.#connect(deadline)
     const session = this.#probing
-    const rows = await session.ask<Row[]>(this.#sql.look, deadline)
-    const facts = this.#sql.facts(rows, { replicationUser: this.#options.replication.user })
+    const context = { replicationUser: this.#options.replication.user }
+    const facts = await askFacts(this.#sql, (sql) => session.ask<Row[]>(sql, deadline), context)
     return { ...facts, epoch: await readEpoch(session, deadline) }
   }
 

@@ -1,7 +1,7 @@
 import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise'
 import { mariadbControl } from '../adapters/control-sql-mariadb.ts'
 import { mysqlControl } from '../adapters/control-sql-mysql.ts'
-import type { ControlSql, Row, ServerFacts } from '../adapters/control-sql.ts'
+import { askFacts, type ControlSql, type Row, type ServerFacts } from '../adapters/control-sql.ts'
 import { severDatabaseConnection } from '../adapters/databases.ts'
 import type { Dialect } from '../domain/position.ts'
 import { replicationUser } from './process-specs.ts'
@@ -55,7 +55,7 @@ export class DatabaseLink {
 
   /** What it says of itself; it waits for nobody who waits for a standby. */
   async view(): Promise<ServerFacts> {
-    return this.#sql.facts(await this.query<Row[]>(this.#sql.look), { replicationUser })
+    return askFacts(this.#sql, (sql) => this.query<Row[]>(sql), { replicationUser })
   }
 
   async makeWritable(): Promise<void> {

@@ -220,9 +220,8 @@ describe('a pair', () => {
       `CREATE TABLE memcached.mc_meta (name VARCHAR(64) PRIMARY KEY, value VARCHAR(64));
        INSERT INTO memcached.mc_meta VALUES ('epoch', '3'); GRANT SELECT ON memcached.mc_meta TO ${follower.user}@'127.0.0.1'`,
     )
-    const quickest = async (epoch: number): Promise<number> => {
-      const databases = databasesAt([(silent.address() as AddressInfo).port, primary.port], 'pair')
-      databases.expectEpoch(epoch)
+    const databases = databasesAt([(silent.address() as AddressInfo).port, primary.port], 'pair')
+    const quickest = async (): Promise<number> => {
       const times: number[] = []
       for (let n = 0; n < 5; n++) {
         const since = performance.now()
@@ -232,9 +231,12 @@ describe('a pair', () => {
       return Math.min(...times)
     }
     try {
-      expect(await quickest(3)).toBeLessThan(190)
-      // An older one may be that of somebody who was replaced: whoever else is writable has a little time to say so.
-      expect(await quickest(4)).toBeGreaterThan(190)
+      expect(await quickest()).toBeGreaterThan(190)
+      databases.expectEpoch(3)
+      expect(await quickest()).toBeLessThan(190)
+      // Then this one was replaced, and its successor is late: who wrote here would wait in vain.
+      databases.expectEpoch(4)
+      await expect(databases.findPrimary()).rejects.toThrow(/earlier epoch/)
     } finally {
       silent.close()
       await primary.query('DROP TABLE memcached.mc_meta')

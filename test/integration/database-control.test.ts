@@ -321,3 +321,28 @@ async function letsIn({ database }: Managed): Promise<boolean> {
     return false
   }
 }
+
+describe('a primary of mariadb on which a GRANT waits for a standby that is gone', () => {
+  let pair: ManagedPair
+  beforeAll(async () => {
+    pair = await ManagedPair.start('mariadb')
+  })
+  afterAll(async () => pair?.remove())
+
+  test('locks out others, but not its monitor, which lets it go', async () => {
+    const { first, second } = pair
+    const { instance, epoch } = await first.facts()
+    await second.database.stop('SIGKILL')
+    const granted = first.database.query("CREATE USER late@'127.0.0.1'")
+    await until('it to wait', async () => (await waiters(first.database)) > 0)
+    let isAnswered = false
+    const others = first.database
+      .query('SELECT * FROM information_schema.GLOBAL_STATUS')
+      .then(() => (isAnswered = true))
+    const sight = await first.control.probe(2000)
+    expect(sight).toMatchObject({ answers: true, facts: { instance, epoch, semiSync: { primaryEnabled: true } } })
+    expect(isAnswered).toBe(false)
+    await first.locked(async (locked) => locked.disableSemiSync(2000))
+    await Promise.all([granted, others])
+  })
+})
