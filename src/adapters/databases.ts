@@ -30,6 +30,8 @@ export {
 const connectTimeoutMillisecondsDefault = 2000
 /** The others, once one has given the answer that is sought: they may contradict it. */
 const othersMilliseconds = 200
+/** A silent one takes seconds to be given up; the other one may be opened in its place meanwhile. */
+const againMilliseconds = 50
 /** How often, and how far apart, a relay is looked at that has not yet what a node has. */
 const relayRounds = 5
 const relayMilliseconds = 100
@@ -148,25 +150,34 @@ export class Databases {
   /**
    * As `probeAll`, save that one which is silent is not waited for once another has given the answer that is sought.
    * @param isCertain that answer can't be contradicted by any other
+   * @param repeats while one is silent, those that gave another answer are asked again: they may give it meanwhile
    */
   async #probeUntil(
     isEnough: (probe: DatabaseProbe) => boolean,
-    isCertain: (probe: DatabaseProbe) => Promise<boolean> = async () => false,
+    {
+      isCertain = async () => false,
+      repeats = false,
+    }: { isCertain?: (probe: DatabaseProbe) => Promise<boolean>; repeats?: boolean } = {},
   ): Promise<ProbeResult[]> {
     const results = new Map<DatabaseAddress, ProbeResult>()
+    let isOver = false
     await new Promise<void>((resolve) => {
       const enough = (probe: DatabaseProbe): void => {
         setTimeout(resolve, othersMilliseconds)
         void isCertain(probe).then((certain) => (certain ? resolve() : undefined))
       }
-      for (const address of this.#addresses) {
+      const ask = (address: DatabaseAddress): void => {
         void this.#probeOne(address).then((result) => {
+          if (isOver) return
           results.set(address, result)
           if (results.size === this.#addresses.length) resolve()
           else if (result.probe !== undefined && isEnough(result.probe)) enough(result.probe)
+          else if (repeats) setTimeout(() => (isOver ? undefined : ask(address)), againMilliseconds)
         })
       }
+      for (const address of this.#addresses) ask(address)
     })
+    isOver = true
     const late = new Error('it does not answer at once')
     return this.#addresses.map((address) => results.get(address) ?? { address, error: late })
   }
@@ -184,10 +195,10 @@ export class Databases {
    * @throws WhiteholeError `database-away`, with the reason of each address; also where two are writable, for then none may be trusted
    */
   async findPrimary(): Promise<DatabaseProbe> {
-    const results = await this.#probeUntil(
-      (probe) => probe.writable,
-      (probe) => this.#isRecorded(probe),
-    )
+    const results = await this.#probeUntil((probe) => probe.writable, {
+      isCertain: (probe) => this.#isRecorded(probe),
+      repeats: true,
+    })
     const writable = results.flatMap(({ probe }) => (probe?.writable === true ? [probe] : []))
     const [primary] = writable
     if (writable.length > 1) {

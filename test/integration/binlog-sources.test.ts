@@ -213,6 +213,21 @@ describe('a pair', () => {
     expect(following.keys).toEqual(['three', 'four', 'five'])
   })
 
+  test('has the primary that is opened while it waits for a silent one', async () => {
+    const silent = createServer(() => {}).listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    await primary.query('SET GLOBAL read_only = 1')
+    try {
+      const found = databasesAt([(silent.address() as AddressInfo).port, primary.port], 'pair').findPrimary()
+      await new Promise((resolve) => setTimeout(resolve, 300))
+      await primary.query('SET GLOBAL read_only = 0')
+      expect((await found).address.port).toBe(primary.port)
+    } finally {
+      silent.close()
+      await primary.query('SET GLOBAL read_only = 0')
+    }
+  })
+
   test('waits for no silent database once the epoch that voters have recorded is found', async () => {
     const silent = createServer(() => {}).listen(0, '127.0.0.1')
     await once(silent, 'listening')
