@@ -4,7 +4,7 @@ import { VoterHttp } from '../adapters/voter-http.ts'
 import type { LoadedMonitorConfig } from '../config/load.ts'
 import { type ClusterRecord, parsePlace } from '../domain/cluster-record.ts'
 import { WhiteholeError } from '../domain/errors.ts'
-import { covers, type Dialect } from '../domain/position.ts'
+import { covers, type Dialect, type Position } from '../domain/position.ts'
 import type { AcceptorState } from '../monitor/acceptor.ts'
 import { compareSlots, majorityOf } from '../monitor/ballot.ts'
 import { parseAcceptorState, parseVoterReply } from '../monitor/voter-messages.ts'
@@ -58,14 +58,18 @@ export interface StartOf {
  * - _Not a relay_: it takes nothing back that it wrote itself.
  */
 export function roleArguments(dialect: Dialect, start: StartOf): readonly string[] {
-  const { database, pair, record, binlogIndex } = start
-  if (dialect !== 'mariadb' || record === undefined || !pair.includes(database)) return []
+  if (dialect !== 'mariadb') return []
+  const end = readLogEnd(start.binlogIndex)
+  if (end === undefined || !hasTail(start, end.position)) return []
+  return isFirstAttempt(start.binlogIndex, end) ? ['--init-rpl-role=SLAVE', '--rpl-semi-sync-slave-enabled=1'] : []
+}
+
+/** By the record: what it has beyond its successor was acknowledged to nobody. */
+export function hasTail({ database, pair, record }: Omit<StartOf, 'binlogIndex'>, end: Position): boolean {
+  if (record === undefined || !pair.includes(database)) return false
   const { primary, mode, former, cause } = record
   const wasLeft = primary !== database && mode === 'solo' && former?.name === database && cause === 'takeover'
-  if (!wasLeft || former.until === null) return []
-  const end = readLogEnd(binlogIndex)
-  if (end === undefined || covers(parsePlace(former.until), end.position)) return []
-  return isFirstAttempt(binlogIndex, end) ? ['--init-rpl-role=SLAVE', '--rpl-semi-sync-slave-enabled=1'] : []
+  return wasLeft && former.until !== null && !covers(parsePlace(former.until), end)
 }
 
 /**

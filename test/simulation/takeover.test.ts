@@ -86,7 +86,10 @@ async function live(seed: number, plot: Plot = anything, breaks: Breaks = {}): P
   world.writing = false
   await world.run(3000)
   world.check()
-  const kinds = world.events.map(({ event }) => (event.kind === 'primary-opened' ? event.record.cause : event.kind))
+  const kinds = [
+    ...world.events.map(({ event }) => (event.kind === 'primary-opened' ? event.record.cause : event.kind)),
+    ...Array.from({ length: world.truncations }, () => 'truncating start'),
+  ]
   for (const { at, event } of world.events) told.push(`${Math.round(at)}: ${JSON.stringify(event)}`)
   return { seed, told, violations: world.violations, kinds }
 }
@@ -133,6 +136,31 @@ describe('within its time', () => {
     expect(world.record).toMatchObject({ mode: 'solo', primary: 'db1' })
     expect(timesTold(world, 'standby-lost')).toBe(1)
   })
+
+  it.each(seeds)(
+    'F12: a former primary that alone has something is truncated, once, and nothing acknowledged with it (seed %i)',
+    async (seed) => {
+      const world = await settledWorld(seed)
+      cutPair(world)
+      await world.run(300)
+      world.database('db1').kill()
+      const tail = world.database('db1').log.length
+      expect(await world.until(() => !world.database('db2').readOnly, 5000)).toBe(true)
+      world.network.heal()
+      world.startDatabase('db1')
+      expect(world.truncations).toBe(1)
+      expect(world.database('db1').log.length).toBeLessThan(tail)
+      expect(await world.until(() => world.settled, 10_000)).toBe(true)
+      world.writing = false
+      await world.run(3000)
+      world.check()
+      expect(world.violations).toEqual([])
+      // As a standby it has nothing of its own.
+      world.database('db1').kill()
+      world.startDatabase('db1')
+      expect(world.truncations).toBe(1)
+    },
+  )
 
   it.each(seeds)('F1: the standby of a dead primary is writable (seed %i)', async (seed) => {
     const world = await settledWorld(seed)

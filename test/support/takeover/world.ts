@@ -1,4 +1,5 @@
 import type { ClusterEvent, ClusterRecord } from '../../../src/domain/cluster-record.ts'
+import { chosenRecord, hasTail } from '../../../src/compose/recorded-role.ts'
 import type { AcceptorState } from '../../../src/monitor/acceptor.ts'
 import { type MachineConfig, timingsDefault } from '../../../src/monitor/machine-state.ts'
 import { Monitor, type Timers } from '../../../src/monitor/monitor.ts'
@@ -48,6 +49,8 @@ export class World {
   #opened: { name: string; at: number } | undefined
   #writes = 0
   writing = true
+  /** Starts of databases in the role that truncates. */
+  truncations = 0
 
   constructor(options: WorldOptions) {
     this.options = options
@@ -125,7 +128,11 @@ export class World {
   }
 
   startDatabase(name: string): void {
-    this.database(name).start(this.options.breaks?.startAlwaysAsStandby === true ? 'standby' : 'primary')
+    const votes = this.voters.map(({ vote }) => vote)
+    const start = { database: name, pair: databases, record: chosenRecord(votes, votes.length) }
+    const truncates = this.options.breaks?.startAlwaysAsStandby === true || hasTail(start, this.database(name).position)
+    if (truncates) this.truncations += 1
+    this.database(name).start(truncates ? 'standby' : 'primary')
   }
 
   /** Once all is well again: everything that anybody was told is there. */
@@ -229,6 +236,11 @@ export class WorldVoter {
     this.#disk = new WorldStore(this.process, world.clock, world.options.breaks?.unsyncedVotes === true)
     if (!this.#isMonitor) this.follower = new WorldFollower(world, this.process)
     this.start()
+  }
+
+  /** As it is on its disk, whether it runs or not. */
+  get vote(): AcceptorState | undefined {
+    return this.#disk.durable
   }
 
   kill(): void {
@@ -400,7 +412,7 @@ export class WorldVoter {
 
 /** A voter's disk: what is written is there after a crash only once it is synced. */
 class WorldStore implements VoterStore {
-  #durable: AcceptorState | undefined
+  durable: AcceptorState | undefined
   readonly #process: WorldProcess
   readonly #clock: WorldClock
   readonly #unsynced: boolean
@@ -413,19 +425,19 @@ class WorldStore implements VoterStore {
 
   load(): Promise<AcceptorState | undefined> {
     this.#clock.touched()
-    return Promise.resolve(this.#durable)
+    return Promise.resolve(this.durable)
   }
 
   save(state: AcceptorState): Promise<void> {
     if (this.#unsynced) {
       this.#process.later(5000, () => {
-        this.#durable = state
+        this.durable = state
       })
       return Promise.resolve()
     }
     return new Promise((resolve) => {
       this.#process.later(this.#clock.between(0.5, 4), () => {
-        this.#durable = state
+        this.durable = state
         this.#clock.touched()
         resolve()
       })
