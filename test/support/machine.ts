@@ -175,7 +175,7 @@ if [ ! -e etc/booted ]; then
   touch etc/booted
   # Images for containers leave out documents.
   rm -f etc/dpkg/dpkg.cfg.d/docker*
-  # Each installation would index all manual pages anew, for half of its time.
+  # Each installation would index all manual pages anew.
   rm -f var/lib/man-db/auto-update
   rm -rf etc/systemd/system/*.wants lib/systemd/system/*.wants usr/sbin/policy-rc.d etc/rc?.d
 fi
