@@ -88,7 +88,7 @@ export class MemcachedReads implements LocalReads {
 
   #fetchAndKeep(connection: MemcachedConnection, key: ItemKey, sink: ReadSink): void {
     const { near } = this.#options
-    const ticket = near === undefined ? noTicket : near.ticket(key)
+    const ticket = near === undefined ? noTicket : near.ticket()
     if (near === undefined || ticket === noTicket) {
       connection.metaGet(key, sink)
       return

@@ -20,10 +20,13 @@ export const noTicket = -1
 
 /** Of bytes; larger ones are worth the way to memcached. */
 const valueBytesMax = 64 * 1024
-/** memcached must see that an item is used, or evicts it. */
-const keptMilliseconds = 10_000
-/** Different keys among which one must be asked for twice. */
-const askedMax = 16_384
+/** memcached must see that an item is used, or evicts it; it looks once a minute. */
+const keptMilliseconds = 30_000
+/** Whenever so many copies have gone: what a copy costs must have come back as hits. */
+const trialItems = 512
+const hitsAnItem = 3
+const shareLeast = 1 / 128
+const shareFirst = 1 / 4
 /** Up to here a value goes into the reply's text anyway. */
 const textBytesMax = 4096
 /** Of an entry beside its key and value, about. */
@@ -41,14 +44,29 @@ export class NearCache implements ContentsWatch {
   #old = new Map<ItemKey, NearItem>()
   #youngBytes = 0
   #oldBytes = 0
-  readonly #asked = new Set<ItemKey>()
+  /** Of the replies that could be kept, those that are: whoever is chosen by chance is likely one that is asked for often. */
+  #share = shareFirst
+  /** Of the copies that have gone since the share was looked at. */
+  #gone = 0
+  #goneHits = 0
   /** Grows with each turn of the applier. */
   #era = 0
   #changing = false
 
-  /** @param bytesMax 0: nothing is ever kept */
-  constructor(bytesMax: number) {
+  readonly #random: () => number
+
+  /**
+   * @param bytesMax 0: nothing is ever kept
+   * @param random in [0, 1)
+   */
+  constructor(bytesMax: number, random: () => number = Math.random) {
     this.#halfBytes = bytesMax / 2
+    this.#random = random
+  }
+
+  /** Of the replies that could be kept, those that are. */
+  get share(): number {
+    return this.#share
   }
 
   get bytes(): number {
@@ -77,16 +95,14 @@ export class NearCache implements ContentsWatch {
       return undefined
     }
     this.figures.hits++
+    item.hits++
     return item
   }
 
-  /** Before memcached is asked for the key. @returns what `keep` wants, or `noTicket` */
-  ticket(key: ItemKey): number {
+  /** Before memcached is asked. @returns what `keep` wants, or `noTicket` */
+  ticket(): number {
     if (this.#changing || this.#halfBytes === 0) return noTicket
-    if (this.#asked.has(key)) return this.#era
-    if (this.#asked.size >= askedMax) this.#asked.clear()
-    this.#asked.add(key)
-    return noTicket
+    return this.#share === 1 || this.#random() < this.#share ? this.#era : noTicket
   }
 
   /**
@@ -102,6 +118,7 @@ export class NearCache implements ContentsWatch {
     const bytes = overheadBytes + key.length + value.length
     if (bytes > this.#halfBytes) return
     this.changes(key)
+    if (this.#gone >= trialItems) this.#judge()
     this.#add(key, new NearItem(item, { bytes, until: askedAt + left }))
     this.figures.kept++
   }
@@ -125,19 +142,39 @@ export class NearCache implements ContentsWatch {
     if (young !== undefined) {
       this.#young.delete(key)
       this.#youngBytes -= young.bytes
+      this.#left(young)
     }
     const old = this.#old.get(key)
     if (old === undefined) return
     this.#old.delete(key)
     this.#oldBytes -= old.bytes
+    this.#left(old)
   }
 
   end(): void {
     this.#changing = false
   }
 
+  #left(item: NearItem): void {
+    this.#gone++
+    this.#goneHits += item.hits
+  }
+
+  #judge(): void {
+    const worth = this.#goneHits >= this.#gone * hitsAnItem
+    this.#share = worth ? Math.min(1, this.#share * 2) : Math.max(shareLeast, this.#share / 2)
+    this.#gone = 0
+    this.#goneHits = 0
+  }
+
   #add(key: ItemKey, item: NearItem): void {
     if (this.#youngBytes + item.bytes > this.#halfBytes) {
+      // Some tell how all did.
+      let told = 0
+      for (const gone of this.#old.values()) {
+        this.#left(gone)
+        if (++told === trialItems) break
+      }
       this.#old = this.#young
       this.#oldBytes = this.#youngBytes
       this.#young = new Map()
@@ -158,6 +195,7 @@ class NearItem implements CachedItem {
   readonly until: number
   /** What it counts for. */
   readonly bytes: number
+  hits = 0
   readonly #value: Buffer | undefined
 
   constructor(item: CachedItem, { until, bytes }: { until: number; bytes: number }) {

@@ -18,7 +18,7 @@ export function nodeFigures(parts: {
   gateway: GatewayCounters
   lagSeconds: () => number | null
   donor: Pick<Donor, 'figures'>
-  near: Pick<NearCache, 'figures' | 'bytes' | 'items'>
+  near: Pick<NearCache, 'figures' | 'bytes' | 'items' | 'share'>
   peers: Pick<PeerWatch, 'all'>
   remoteReads: Pick<RemoteReads, 'figures'>
   /** Misses that a peer was asked about; undefined where none is. */
@@ -49,6 +49,7 @@ export function nodeFigures(parts: {
     counter('near_cache_hits_total', 'Reads answered without asking memcached.', () => parts.near.figures.hits),
     counter('near_cache_kept_total', 'Items that were copied for that.', () => parts.near.figures.kept),
     gauge('near_cache_bytes', 'What the copies take.', () => parts.near.bytes),
+    gauge('near_cache_share', 'Which part of the replies is copied, 0 to 1.', () => parts.near.share),
     gauge('near_cache_items', 'How many there are.', () => parts.near.items),
     counter('peer_reads_total', "Clients' reads that a peer answered.", () => parts.remoteReads.figures.answered),
     {

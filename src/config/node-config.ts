@@ -176,7 +176,7 @@ const gatewaySchema = z
       .default(0)
       .describe('A client that asks nothing for so long is cut off; 0 never.'),
     nearCacheBytes: bytes(0, 16_384 * mebibyte)
-      .default(32 * mebibyte)
+      .default(64 * mebibyte)
       .describe(
         'Copies of hot items that are answered without a way to memcached: exact, for the log takes them away before memcached is told (docs/adr/0020-near-cache.md). 0: none.',
       ),

@@ -13,27 +13,22 @@ const item = (text: string, remainingSeconds = -1): CachedItem => ({
 })
 
 let near: NearCache
+let chance: number
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['performance'] })
-  near = new NearCache(100_000)
+  chance = 0
+  near = new NearCache(100_000, () => chance)
 })
 afterEach(() => vi.useRealTimers())
 
-/** Asked for the second time. */
-function wanted(name: string): number {
-  near.ticket(key(name))
-  return near.ticket(key(name))
-}
-
 function keep(name: string, text = name, remainingSeconds = -1): void {
-  near.keep(wanted(name), key(name), item(text, remainingSeconds), performance.now())
+  near.keep(near.ticket(), key(name), item(text, remainingSeconds), performance.now())
 }
 
 describe('what is kept', () => {
-  it('is what was asked for a second time', () => {
-    expect(near.ticket(key('a'))).toBe(noTicket)
-    near.keep(near.ticket(key('a')), key('a'), item('v1'), performance.now())
+  it('is told as memcached told it', () => {
+    keep('a', 'v1')
     const found = near.find(key('a'))
     expect({ ...found, value: found?.value.toString() }).toMatchObject({
       flags: '7',
@@ -43,11 +38,37 @@ describe('what is kept', () => {
     })
   })
 
+  it('is a part of what comes, the larger the more it is used', () => {
+    chance = 0.5
+    expect(near.ticket()).toBe(noTicket)
+    chance = 0.2
+    expect(near.ticket()).not.toBe(noTicket)
+    chance = 0
+    const use = (times: number): void => {
+      for (let n = 0; n <= 512; n++) {
+        keep('a')
+        for (let read = 0; read < times; read++) near.find(key('a'))
+      }
+      keep('b')
+    }
+    use(3)
+    expect(near.share).toBe(1 / 2)
+    use(3)
+    expect(near.share).toBe(1)
+    for (let round = 0; round < 10; round++) use(2)
+    expect(near.share).toBe(1 / 128)
+    near = new NearCache(100_000, () => chance)
+    for (let n = 0; n < 10_000; n++) keep(`k${n}`, 'x'.repeat(100))
+    expect(near.share).toBe(1 / 128)
+    chance = 0.01
+    expect(near.ticket()).toBe(noTicket)
+  })
+
   it('is a copy: a view would hold on to all that came with it', () => {
     const large = Buffer.alloc(70_000, 'x')
     for (const bytes of [10, 30_000]) {
       const value = large.subarray(0, bytes)
-      near.keep(wanted('a'), key('a'), { ...item(''), value }, performance.now())
+      near.keep(near.ticket(), key('a'), { ...item(''), value }, performance.now())
       expect(near.find(key('a'))?.value.equals(value)).toBe(true)
       expect(near.find(key('a'))?.value.buffer).not.toBe(large.buffer)
     }
@@ -85,9 +106,9 @@ describe('what is kept', () => {
 })
 
 describe('time', () => {
-  it('T9: memcached is asked again after ten seconds', () => {
+  it('T9: memcached is asked again after half a minute', () => {
     keep('a')
-    vi.advanceTimersByTime(9999)
+    vi.advanceTimersByTime(29_999)
     expect(near.find(key('a'))).toBeDefined()
     vi.advanceTimersByTime(1)
     expect(near.find(key('a'))).toBeUndefined()
@@ -95,7 +116,7 @@ describe('time', () => {
   })
 
   it('T5: a copy ends before the item can, from the question on', () => {
-    const ticket = wanted('a')
+    const ticket = near.ticket()
     const askedAt = performance.now()
     vi.advanceTimersByTime(400)
     near.keep(ticket, key('a'), item('v', 2), askedAt)
@@ -105,7 +126,7 @@ describe('time', () => {
     expect(near.find(key('a'))).toBeUndefined()
     keep('last second', 'v', 1)
     keep('over', 'v', 0)
-    near.keep(wanted('untold'), key('untold'), { ...item('v'), remainingSeconds: undefined }, performance.now())
+    near.keep(near.ticket(), key('untold'), { ...item('v'), remainingSeconds: undefined }, performance.now())
     expect(near.items).toBe(0)
   })
 })
@@ -123,8 +144,8 @@ describe('a turn of the applier', () => {
   })
 
   it('T2: what was asked before it is not kept, whenever the answer comes', () => {
-    const during = wanted('a')
-    const behind = wanted('b')
+    const during = near.ticket()
+    const behind = near.ticket()
     near.begin()
     near.keep(during, key('a'), item('v1'), performance.now())
     near.end()
@@ -133,9 +154,8 @@ describe('a turn of the applier', () => {
   })
 
   it('T3: what is asked during it is not kept', () => {
-    near.ticket(key('a'))
     near.begin()
-    const ticket = near.ticket(key('a'))
+    const ticket = near.ticket()
     expect(ticket).toBe(noTicket)
     near.end()
     near.keep(ticket, key('a'), item('v1'), performance.now())
@@ -146,9 +166,9 @@ describe('a turn of the applier', () => {
 
   it('that failed lasts until the next life, which begins empty', () => {
     keep('a')
-    const before = wanted('b')
+    const before = near.ticket()
     near.begin()
-    expect(near.ticket(key('b'))).toBe(noTicket)
+    expect(near.ticket()).toBe(noTicket)
     near.renew()
     expect(near.some).toBe(false)
     near.keep(before, key('b'), item('v1'), performance.now())
